@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The one way to fail: a negative errno, and a line for gds_last_error() that
+ * says what failed, on what, and what to do.
+ */
+#ifndef GDS_BASE_ERROR_H
+#define GDS_BASE_ERROR_H
+
+#include <stdarg.h>
+#include <stddef.h>
+
+#define GDS_ERROR_BYTES 512
+
+/* Keeps the thread's message and returns -error, for `return gds_fail(EINVAL, ...)`. */
+int gds_fail(int error, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* As gds_fail(), with ": " and the text of the errno appended. */
+int gds_fail_errno(int error, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* The text of an errno, from static storage: thread safe, unlike strerror(3). */
+const char *gds_errno_text(int error);
+
+/* Copies to a field of fixed size, cut short if need be, always terminated. */
+void gds_text_set(char *field, size_t size, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+
+#endif

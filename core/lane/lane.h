@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A lane issues reads to the storage: io_uring (uring.c) or a pool of threads
+ * with preadv2 (threads.c). It knows file descriptors, host memory and nothing
+ * else; which bytes go where is decided above it.
+ *
+ * All calls but lane->ops->wake come from one thread at a time: the reader's
+ * driver. For a lane opened with LANE_SINGLE_THREAD it is always the same one,
+ * the thread that first called enter() or an add call.
+ */
+#ifndef GDS_LANE_LANE_H
+#define GDS_LANE_LANE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define LANE_WAIT_FOREVER UINT64_MAX
+#define LANE_NO_BUFFER UINT32_MAX
+
+enum lane_flag {
+	LANE_SINGLE_THREAD = 1u << 0,
+};
+
+struct lane_options {
+	uint32_t flags;   /* of enum lane_flag */
+	uint32_t depth;   /* most reads queued and in flight */
+	uint32_t threads; /* of the thread lane */
+};
+
+/* One read. The address lies in the registered buffer, if one is named. */
+struct lane_read {
+	uint64_t token;   /* handed back in the completion; not UINT64_MAX */
+	uint64_t offset;  /* in the file */
+	void *address;
+	uint32_t length;
+	uint32_t file;    /* from file_add */
+	uint32_t buffer;  /* from buffer_add, or LANE_NO_BUFFER */
+};
+
+struct lane_completion {
+	uint64_t token;
+	int32_t result; /* bytes, or a negative errno */
+};
+
+struct lane {
+	const struct lane_ops *ops;
+	/*
+	 * What this lane lacks on this kernel, in words; "" if nothing. Set by open.
+	 */
+	char reason[256];
+};
+
+struct lane_ops {
+	const char *name;
+
+	int (*open)(struct lane **lane, const struct lane_options *options);
+	/* Nothing is in flight by then. */
+	void (*close)(struct lane *lane);
+
+	/* Makes a descriptor known. It stays open until file_remove. */
+	int (*file_add)(struct lane *lane, int fd, uint32_t *file);
+	void (*file_remove)(struct lane *lane, uint32_t file);
+
+	/*
+	 * Registers host memory, at most 1 GiB, so that the kernel pins it once
+	 * instead of at each read. -EFAULT: the kernel cannot pin this kind of
+	 * mapping, and reads into it will fail too. -ENOMEM: the locked-memory limit
+	 * forbids it; reads that name no buffer still work. -EOPNOTSUPP: this lane
+	 * registers nothing; the same.
+	 */
+	int (*buffer_add)(struct lane *lane, void *address, size_t bytes, uint32_t *buffer);
+	void (*buffer_remove)(struct lane *lane, uint32_t buffer);
+
+	/* Queues a read without a system call. There is room for `depth` in flight. */
+	void (*queue)(struct lane *lane, const struct lane_read *read);
+
+	/*
+	 * Hands over what is queued, and waits until a completion can be reaped, for
+	 * at most `wait_ns` (0: not at all), or until wake(). Returns 0, also when
+	 * the time is over; -EINTR when a signal came.
+	 */
+	int (*enter)(struct lane *lane, uint64_t wait_ns);
+
+	/* Takes up to `room` completions. Returns how many. */
+	size_t (*reap)(struct lane *lane, struct lane_completion *completions, size_t room);
+
+	/* Asks for a read in flight to be given up. It still completes, either way. */
+	void (*cancel)(struct lane *lane, uint64_t token);
+
+	/* Ends the wait of enter(), present or next. From any thread, also a signal handler. */
+	void (*wake)(struct lane *lane);
+
+	/* From now on, adds 1 to the eventfd whenever completions have arrived. */
+	int (*notify)(struct lane *lane, int eventfd);
+};
+
+extern const struct lane_ops lane_uring;
+extern const struct lane_ops lane_threads;
+
+#endif

@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a backend is: a table of calls that gives the core devices, their memory
+ * and copies into it. The core knows no vendor; a backend knows nothing of
+ * files, lanes or plans. memory/registry.c holds the only list of backends.
+ *
+ * Every call that can fail returns a negative errno and leaves a message through
+ * gds_fail(). Calls on one device may come from several threads at once, and the
+ * backend does the locking that its driver asks for.
+ */
+#ifndef GDS_MEMORY_BACKEND_H
+#define GDS_MEMORY_BACKEND_H
+
+#include <gds/gds.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Buffers are made of slices of this size, the last one shorter. */
+#define SLICE_BYTES (UINT64_C(1) << 30)
+
+/* Each backend embeds this at the start of its own structure. */
+struct backend_device {
+	const struct backend_ops *ops;
+};
+
+/*
+ * Memory of a device, at most SLICE_BYTES to the slice: slice i holds the bytes
+ * from i * SLICE_BYTES on. Embedded at the start of the backend's structure.
+ */
+struct backend_memory {
+	struct backend_device *device;
+	uint64_t bytes;
+	/*
+	 * Where the CPU can address the memory, or NULL. Contiguous over all slices.
+	 * The storage may be asked to write there; whether the kernel can pin it is
+	 * found out by trying.
+	 */
+	void *host;
+	/* If host is NULL: why, in words, and what would help. Static storage. */
+	const char *no_host_reason;
+	const char *no_host_remedy;
+	/* CPU or storage writes through `host` need ops->publish() to be seen. */
+	bool needs_publish;
+};
+
+/* Host memory that a device copies from. Embedded likewise. */
+struct backend_staging {
+	struct backend_device *device;
+	void *host;
+	size_t bytes;
+};
+
+/* A piece of staging memory to be copied into a device's memory. */
+struct backend_copy {
+	struct backend_memory *memory;
+	struct backend_staging *staging;
+	uint64_t offset;         /* in the memory; the range may span slices */
+	uint64_t staging_offset; /* in the staging memory */
+	uint64_t bytes;          /* any alignment */
+};
+
+struct backend_ops {
+	const char *name;    /* "vulkan" */
+	const char *summary; /* a line for gds-bench check */
+
+	/* As gds_device_list(), for this backend alone. */
+	int (*list)(int (*visit)(const char *backend, const struct gds_device_info *info,
+				 const char *reason, void *user),
+		    void *user);
+
+	/* `selector` is what follows the colon of the device's name, or "". */
+	int (*open)(struct backend_device **device, const char *selector);
+	/* All memory and staging of the device is gone by then. */
+	void (*close)(struct backend_device *device);
+	void (*info)(struct backend_device *device, struct gds_device_info *info);
+
+	/* `flags` are of enum gds_buffer_flag. */
+	int (*alloc)(struct backend_device *device, uint64_t bytes, uint32_t flags,
+		     struct backend_memory **memory);
+	/* Frees memory that was allocated, or lets go of what was imported. */
+	void (*free)(struct backend_memory *memory);
+
+	/*
+	 * Makes page-aligned host memory, owned by the core, a source of copies. A
+	 * driver that cannot import it copies it on through memory of its own.
+	 */
+	int (*staging_attach)(struct backend_device *device, void *host, size_t bytes,
+			      struct backend_staging **staging);
+	void (*staging_detach)(struct backend_staging *staging);
+
+	/*
+	 * Starts copies, in any order. `*ticket` rises with each call; 0 says that
+	 * the copies are already done. Staging memory is left alone until then.
+	 */
+	int (*copy)(struct backend_device *device, const struct backend_copy *copies, size_t count,
+		    uint64_t *ticket);
+	/*
+	 * The highest ticket whose copies, and all before, are done and seen by work
+	 * that is submitted to the device from now on. Waits for `ticket` for at
+	 * most `timeout_ns` (0: not at all), which is no error. A device that is
+	 * lost gives -EIO. NULL where copy() never gives a ticket.
+	 */
+	int (*copied)(struct backend_device *device, uint64_t ticket, uint64_t timeout_ns,
+		      uint64_t *done);
+
+	/*
+	 * Makes what the CPU or the storage wrote through memory->host visible to
+	 * work that is submitted from now on. NULL where nothing is to be done.
+	 */
+	int (*publish)(struct backend_memory *memory, uint64_t offset, uint64_t bytes);
+
+	/* Blocking copies by the device, and the device's CRC-32 (zlib's). */
+	int (*copy_out)(struct backend_memory *memory, uint64_t offset, void *data, size_t bytes);
+	int (*copy_in)(struct backend_memory *memory, uint64_t offset, const void *data,
+		       size_t bytes);
+	int (*checksum)(struct backend_memory *memory, uint64_t offset, uint64_t bytes,
+			uint32_t *crc32);
+};
+
+extern const struct backend_ops backend_host;   /* backends/host/ */
+extern const struct backend_ops backend_vulkan; /* backends/vulkan/ */
+
+/* The backends, in the order of preference; `*count` of them. */
+const struct backend_ops *const *backend_registry(size_t *count);
+
+/*
+ * Entry points of single backends that have public calls of their own. They give
+ * -ENOTSUP where the backend is not built in.
+ */
+int backend_host_import(struct backend_device *device, void *address, uint64_t bytes,
+			struct backend_memory **memory);
+int backend_vulkan_import_device(const struct gds_vulkan_device *vulkan,
+				 struct backend_device **device);
+int backend_vulkan_import_buffer(struct backend_device *device,
+				 const struct gds_vulkan_buffer *vulkan,
+				 struct backend_memory **memory);
+int backend_vulkan_locate(struct backend_memory *memory, uint64_t offset, uint64_t *vk_buffer,
+			  uint64_t *vk_offset, uint64_t *vk_bytes);
+int backend_vulkan_signal(struct backend_device *device, uint64_t semaphore, uint64_t value);
+
+#endif

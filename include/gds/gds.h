@@ -1,0 +1,485 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * gds - reads files into GPU memory by the shortest path the machine allows.
+ *
+ * The objects, and what owns what:
+ *
+ *   reader   one engine: an I/O lane, a scheduler and staging memory
+ *   device   a GPU (or another owner of memory), opened by name
+ *   buffer   a range of a device's memory, allocated here or imported
+ *   file     a regular file or a block device to read from
+ *   batch    reads that are submitted together to one reader
+ *
+ * Readers, devices and files do not depend on each other; a buffer belongs to
+ * its device and a batch to its reader, and each is destroyed before its owner.
+ *
+ * Errors. A call that returns int or ssize_t gives 0 or a count on success and
+ * a negative errno on failure. After a failure gds_last_error() tells, for the
+ * calling thread, what failed, on what, and what to do about it. Calls that
+ * close, free or destroy take NULL and do nothing with it.
+ *
+ * Threads. Every call may be made from any thread, except on a reader opened
+ * with GDS_READER_SINGLE_THREAD. One batch is used by one thread at a time.
+ * After fork() the child must not use objects that it inherited.
+ *
+ * Sizes and offsets are in bytes, times in nanoseconds of CLOCK_MONOTONIC.
+ */
+#ifndef GDS_H
+#define GDS_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define GDS_API __attribute__((visibility("default")))
+#else
+#define GDS_API
+#endif
+
+#define GDS_VERSION_MAJOR 0
+#define GDS_VERSION_MINOR 1
+#define GDS_VERSION_PATCH 0
+
+struct gds_reader;
+struct gds_device;
+struct gds_buffer;
+struct gds_file;
+struct gds_batch;
+
+/* The version of the library that is loaded, such as "0.1.0". Static storage. */
+GDS_API const char *gds_version(void);
+
+/*
+ * What the calling thread's last failed call had to say: one line, without a
+ * newline, naming what failed, on what, and what to do. Never NULL; empty if
+ * nothing failed yet. Valid until the next call of this library on this thread.
+ */
+GDS_API const char *gds_last_error(void);
+
+enum gds_log_level {
+	GDS_LOG_ERROR = 0,
+	GDS_LOG_WARNING = 1, /* a fall back to a slower way: the default level */
+	GDS_LOG_INFO = 2,
+	GDS_LOG_DEBUG = 3,
+};
+
+/*
+ * Sends log lines up to `level` to `log`, or to standard error where `log` is
+ * NULL. The environment variable GDS_LOG (error, warning, info, debug) sets the
+ * level at the start. `log` may be called from any thread that is in the
+ * library, and must not call the library.
+ */
+GDS_API void gds_log_set(enum gds_log_level level,
+			 void (*log)(enum gds_log_level level, const char *line, void *user),
+			 void *user);
+
+/* How the bytes of a read travel. */
+enum gds_path {
+	GDS_PATH_AUTO = 0,   /* the best that works: dmabuf, then mapped, then bounce */
+	GDS_PATH_DMABUF = 1, /* the drive writes into the device's memory */
+	GDS_PATH_MAPPED = 2, /* the storage writes into host pages that the device addresses */
+	GDS_PATH_BOUNCE = 3, /* into staging memory, and from there by a device copy */
+};
+#define GDS_PATH_COUNT 4
+
+/* What issues the I/O. */
+enum gds_lane {
+	GDS_LANE_AUTO = 0,    /* io_uring, or threads where it is refused */
+	GDS_LANE_URING = 1,   /* io_uring */
+	GDS_LANE_THREADS = 2, /* a pool of threads with preadv2(2) */
+};
+
+/* "auto", "dmabuf", "mapped", "bounce"; "auto", "uring", "threads". Static storage. */
+GDS_API const char *gds_path_name(enum gds_path path);
+GDS_API const char *gds_lane_name(enum gds_lane lane);
+
+/* ---- Readers --------------------------------------------------------------- */
+
+enum gds_reader_flag {
+	/*
+	 * All calls on the reader and its batches come from the one thread that
+	 * opened it. io_uring then needs no locking inside the kernel
+	 * (IORING_SETUP_SINGLE_ISSUER, DEFER_TASKRUN).
+	 */
+	GDS_READER_SINGLE_THREAD = 1u << 0,
+	/*
+	 * The reader makes progress by a thread of its own. Without it progress is
+	 * made by the callers' threads, in submit, poll and wait.
+	 */
+	GDS_READER_PROGRESS_THREAD = 1u << 1,
+};
+
+/* Zero stands for the default in every field but `size`. */
+struct gds_reader_options {
+	size_t size;            /* sizeof(struct gds_reader_options) */
+	uint32_t flags;         /* of enum gds_reader_flag */
+	uint32_t lane;          /* of enum gds_lane */
+	uint32_t queue_depth;   /* most operations in flight, 1 to 4096; default 64 */
+	uint32_t threads;       /* of the thread lane, 1 to 256; default 8 */
+	uint64_t transfer_bytes; /* most bytes of one operation, 4 KiB to 64 MiB, a
+				  * multiple of 4 KiB; default 1 MiB */
+	uint64_t staging_bytes; /* host memory of the bounce path and of unaligned
+				 * edges; at least 4 times transfer_bytes; default
+				 * 64 MiB. Allocated at the first use. */
+};
+
+/*
+ * Opens a reader. `options` may be NULL for the defaults.
+ * Errors: -EINVAL for an option out of range; -EPERM or -ENOSYS where
+ * GDS_LANE_URING was asked for and the system refuses io_uring; -ENOMEM.
+ */
+GDS_API int gds_reader_open(struct gds_reader **reader, const struct gds_reader_options *options);
+
+/*
+ * Closes the reader. Batches of it that are still in flight are cancelled, and
+ * it waits until the storage has finished with their buffers.
+ */
+GDS_API void gds_reader_close(struct gds_reader *reader);
+
+/*
+ * A descriptor that polls readable when a batch of this reader may have
+ * completed, for event loops: read its 8-byte counter, then call
+ * gds_batch_poll() on the batches in flight. It is an eventfd of the reader,
+ * closed with it. Returns the descriptor.
+ */
+GDS_API int gds_reader_eventfd(struct gds_reader *reader);
+
+struct gds_stats {
+	size_t size; /* sizeof(struct gds_stats), set by the caller */
+	uint64_t reads;           /* completed, failed ones included */
+	uint64_t reads_failed;
+	uint64_t reads_cancelled;
+	uint64_t path_bytes[GDS_PATH_COUNT]; /* delivered, by the path that carried them */
+	uint64_t operations;      /* issued to the lane */
+	uint64_t retries;         /* operations issued again: short, or -EAGAIN */
+	uint64_t fallbacks;       /* operations that changed their path or way of opening */
+	uint64_t device_copies;   /* pieces copied by a device from staging memory */
+	uint64_t in_flight;       /* operations, now */
+	uint64_t in_flight_peak;
+	uint64_t staging_bytes;   /* staging memory allocated, now */
+	uint32_t lane;            /* of enum gds_lane: the one in use */
+};
+
+/* Fills `stats`, of which only the first `stats->size` bytes are written. */
+GDS_API int gds_reader_stats(struct gds_reader *reader, struct gds_stats *stats);
+
+/*
+ * In words: why the reader's lane is not io_uring, or what of io_uring this
+ * kernel lacks. Empty if there is nothing to say. Valid while the reader is open.
+ */
+GDS_API const char *gds_reader_lane_reason(struct gds_reader *reader);
+
+/* ---- Devices ---------------------------------------------------------------- */
+
+struct gds_device_info {
+	size_t size;           /* sizeof(struct gds_device_info), set by the caller */
+	char name[64];         /* what gds_device_open() takes: "vulkan:0" */
+	char description[256]; /* as its driver calls it */
+	char driver[128];      /* the driver and its version */
+	uint64_t memory_bytes; /* of its own memory, 0 where unknown */
+	uint32_t unified;      /* 1 where host memory is the device's memory */
+};
+
+/*
+ * Calls `visit` for each device that can be opened, and once for each backend
+ * that has none, with `info` NULL and the reason. `visit` returns 0 to go on;
+ * anything else ends the walk and is returned. `backend` is a name such as
+ * "vulkan". What is passed is valid during the call.
+ */
+GDS_API int gds_device_list(int (*visit)(const char *backend, const struct gds_device_info *info,
+					 const char *reason, void *user),
+			    void *user);
+
+/*
+ * Opens a device by name: "BACKEND", "BACKEND:INDEX" or "BACKEND:TEXT", where
+ * TEXT is a part of the device's description, whatever its case: "vulkan:0",
+ * "vulkan:llvmpipe", "host".
+ * Errors: -ENODEV where there is no such device or no driver; -EINVAL for an
+ * unknown backend.
+ */
+GDS_API int gds_device_open(struct gds_device **device, const char *name);
+
+/* Closes the device, whose buffers must have been freed. */
+GDS_API void gds_device_close(struct gds_device *device);
+
+GDS_API int gds_device_get_info(struct gds_device *device, struct gds_device_info *info);
+
+/*
+ * A Vulkan device that the caller made, for buffers of its own. Handles are
+ * passed as they are: dispatchable ones as pointers, others as integers. The
+ * caller keeps everything alive until gds_device_close().
+ *
+ * The device needs timelineSemaphore enabled. gds submits copies to `queue`
+ * when a read travels by the bounce path, so that queue must not be blocked by
+ * work that itself waits for the read: give gds a queue of its own where the
+ * device has one. `lock` and `unlock` are called around each use of the queue;
+ * they may be NULL where no one else uses it.
+ */
+struct gds_vulkan_device {
+	size_t size; /* sizeof(struct gds_vulkan_device) */
+	void *get_instance_proc_addr; /* PFN_vkGetInstanceProcAddr; NULL: of libvulkan.so.1 */
+	void *instance;               /* VkInstance */
+	void *physical_device;        /* VkPhysicalDevice */
+	void *device;                 /* VkDevice */
+	void *queue;                  /* VkQueue, with transfer, better with compute too */
+	uint32_t queue_family;
+	/* VK_EXT_external_memory_host is enabled on the device */
+	uint32_t has_external_memory_host;
+	/* VK_KHR_external_memory_fd and VK_EXT_external_memory_dma_buf are enabled */
+	uint32_t has_external_memory_dma_buf;
+	void (*lock)(void *user);
+	void (*unlock)(void *user);
+	void *user;
+};
+
+GDS_API int gds_device_import_vulkan(struct gds_device **device,
+				     const struct gds_vulkan_device *vulkan);
+
+/* ---- Buffers ---------------------------------------------------------------- */
+
+enum gds_buffer_flag {
+	/* Host pages that the device addresses, also where it has memory of its own. */
+	GDS_BUFFER_HOST = 1u << 0,
+};
+
+/*
+ * Allocates `bytes` of the device's memory. `flags` are of enum gds_buffer_flag.
+ * The contents are undefined.
+ * Errors: -ENOMEM where the device has no room; -EINVAL for zero bytes.
+ */
+GDS_API int gds_buffer_alloc(struct gds_buffer **buffer, struct gds_device *device, uint64_t bytes,
+			     uint32_t flags);
+
+/*
+ * Takes `bytes` at `address` of this process as a buffer of a "host" device.
+ * The caller keeps the memory, unmoved, until gds_buffer_free().
+ */
+GDS_API int gds_buffer_import_host(struct gds_buffer **buffer, struct gds_device *device,
+				   void *address, uint64_t bytes);
+
+/* A VkBuffer of the caller's device, and the memory that is bound to it. */
+struct gds_vulkan_buffer {
+	size_t size;        /* sizeof(struct gds_vulkan_buffer) */
+	uint64_t buffer;    /* VkBuffer, with VK_BUFFER_USAGE_TRANSFER_DST_BIT; with
+			     * TRANSFER_SRC too for gds_buffer_copy_out, and with
+			     * STORAGE_BUFFER for gds_buffer_checksum */
+	uint64_t memory;    /* VkDeviceMemory */
+	uint64_t memory_offset; /* where in the memory the buffer is bound */
+	uint64_t bytes;     /* of the buffer that may be used */
+	uint32_t memory_type; /* index of the memory's type */
+	void *mapping;      /* where the caller has mapped the buffer's first byte, or NULL:
+			     * gds then maps it itself where the type is host visible */
+};
+
+GDS_API int gds_buffer_import_vulkan(struct gds_buffer **buffer, struct gds_device *device,
+				     const struct gds_vulkan_buffer *vulkan);
+
+/*
+ * Frees the buffer, or lets go of what was imported. Waits for reads into it
+ * that are in flight.
+ */
+GDS_API void gds_buffer_free(struct gds_buffer *buffer);
+
+GDS_API uint64_t gds_buffer_bytes(const struct gds_buffer *buffer);
+
+/*
+ * Where the CPU can address the buffer's first byte, or NULL where it cannot or
+ * where the buffer is not contiguous for it. Valid until gds_buffer_free().
+ */
+GDS_API void *gds_buffer_host(const struct gds_buffer *buffer);
+
+/*
+ * The VkBuffer that holds byte `offset` of a buffer of a Vulkan device, to bind
+ * in a shader: large buffers are made of several (at most 1 GiB each).
+ * `vk_offset` is the byte's place in it, `vk_bytes` how many follow there.
+ * Errors: -ENOTSUP for other devices; -EINVAL for an offset beyond the end.
+ */
+GDS_API int gds_buffer_get_vulkan(struct gds_buffer *buffer, uint64_t offset, uint64_t *vk_buffer,
+				  uint64_t *vk_offset, uint64_t *vk_bytes);
+
+/*
+ * Blocking copies between the buffer and memory of this process, done by the
+ * device: what they return is what the device sees.
+ */
+GDS_API int gds_buffer_copy_out(struct gds_buffer *buffer, uint64_t offset, void *data,
+				size_t bytes);
+GDS_API int gds_buffer_copy_in(struct gds_buffer *buffer, uint64_t offset, const void *data,
+			       size_t bytes);
+
+/*
+ * CRC-32 (that of zlib and gzip) of a range of the buffer, computed by the
+ * device, so that the bytes are those it sees.
+ */
+GDS_API int gds_buffer_checksum(struct gds_buffer *buffer, uint64_t offset, uint64_t bytes,
+				uint32_t *crc32);
+
+/* ---- Files ------------------------------------------------------------------ */
+
+/*
+ * Opens a regular file or a block device for reading, with O_DIRECT where the
+ * file system takes it.
+ * Errors: those of open(2); -EISDIR for a directory; -EINVAL for anything else
+ * that is no regular file or block device.
+ */
+GDS_API int gds_file_open(struct gds_file **file, const char *path);
+
+/* Closes the file. Waits for reads of it that are in flight. */
+GDS_API void gds_file_close(struct gds_file *file);
+
+/* Bytes of the file now: it is asked, not remembered. Negative errno on failure. */
+GDS_API int64_t gds_file_bytes(struct gds_file *file);
+
+/* ---- Reads ------------------------------------------------------------------ */
+
+/* One read: `length` bytes at `offset` of `file` to `buffer_offset` of `buffer`. */
+struct gds_request {
+	struct gds_file *file;
+	struct gds_buffer *buffer;
+	uint64_t offset;
+	uint64_t length;
+	uint64_t buffer_offset;
+	uint64_t user_data; /* handed back in the result */
+};
+
+struct gds_result {
+	/*
+	 * Bytes that arrived, fewer than asked for only where the file ends; or a
+	 * negative errno, and then the range asked for has undefined contents.
+	 */
+	int64_t bytes;
+	uint64_t user_data;
+	uint64_t path_bytes[GDS_PATH_COUNT]; /* by the path that carried them */
+	uint64_t error_offset;  /* where in the file the first failed operation began */
+	uint64_t issued_ns;     /* first operation handed to the lane */
+	uint64_t completed_ns;  /* last byte in place */
+};
+
+enum gds_batch_flag {
+	/* Fail a read rather than let it change to another path than its first. */
+	GDS_BATCH_NO_FALLBACK = 1u << 0,
+};
+
+struct gds_batch_options {
+	size_t size;     /* sizeof(struct gds_batch_options) */
+	uint32_t path;   /* of enum gds_path; anything but AUTO pins it: a read that
+			  * cannot take it fails with -EOPNOTSUPP and the reason */
+	uint32_t flags;  /* of enum gds_batch_flag */
+	size_t capacity; /* reads to make room for at once; grows as needed */
+};
+
+/* Makes an empty batch. `options` may be NULL. */
+GDS_API int gds_batch_create(struct gds_batch **batch, struct gds_reader *reader,
+			     const struct gds_batch_options *options);
+
+/*
+ * Adds `count` reads to a batch that is not in flight, all of them or none.
+ * A read that begins at or beyond the end of the file gives 0 bytes.
+ * Returns the index of the first. Errors: -EINVAL for a range outside of its
+ * buffer; -EOPNOTSUPP where the pinned path cannot be taken; -EBUSY for a batch
+ * in flight; -ENOMEM.
+ */
+GDS_API ssize_t gds_batch_add(struct gds_batch *batch, const struct gds_request *requests,
+			      size_t count);
+
+/*
+ * Starts the batch's reads. The caller leaves the destination ranges alone until
+ * the batch is complete. A file's size is looked up here. An empty batch is
+ * complete at once. -EBUSY for a batch that was submitted and not reset.
+ */
+GDS_API int gds_batch_submit(struct gds_batch *batch);
+
+/*
+ * Waits until the batch is complete, at most `timeout_ns` (negative: for ever).
+ * Returns 0 when it is complete, whatever the results of its reads. -ETIMEDOUT
+ * and -EINTR leave it in flight.
+ */
+GDS_API int gds_batch_wait(struct gds_batch *batch, int64_t timeout_ns);
+
+/* Makes progress without blocking. Returns how many reads are not done yet. */
+GDS_API ssize_t gds_batch_poll(struct gds_batch *batch);
+
+/*
+ * Gives up the batch's reads that are not done: each ends with -ECANCELED. The
+ * batch is complete when the storage has let go of the buffers: wait for it.
+ */
+GDS_API int gds_batch_cancel(struct gds_batch *batch);
+
+/* Reads in the batch. */
+GDS_API size_t gds_batch_count(const struct gds_batch *batch);
+
+/*
+ * The result of read `index`. Returns 0, and also where the read itself failed:
+ * then `result->bytes` is negative, and gds_last_error() says why.
+ * -EINPROGRESS for a read that is not done; -EINVAL for no such read.
+ */
+GDS_API int gds_batch_result(struct gds_batch *batch, size_t index, struct gds_result *result);
+
+/*
+ * Of the reads of a complete batch, how many failed or were cancelled; `first`
+ * gets the index of the first of them and may be NULL.
+ */
+GDS_API ssize_t gds_batch_failures(const struct gds_batch *batch, size_t *first);
+
+/* Empties a batch that is not in flight, to use it again. -EBUSY if it is. */
+GDS_API int gds_batch_reset(struct gds_batch *batch);
+
+/* Destroys the batch. One that is in flight is cancelled and waited for. */
+GDS_API void gds_batch_destroy(struct gds_batch *batch);
+
+/*
+ * Has the timeline semaphore (VkSemaphore) of a Vulkan device signalled with
+ * `value` when the batch is complete and all its reads succeeded, so that work
+ * on the GPU waits for the data without the CPU. Called before submit. Progress
+ * must be made meanwhile: by a progress thread, or by poll or wait. The
+ * waiting work begins with a barrier from VK_PIPELINE_STAGE_HOST_BIT and
+ * VK_ACCESS_HOST_WRITE_BIT, since the bytes may arrive after its submission.
+ * Where a read failed the semaphore is not signalled: the caller learns that
+ * from the batch, and signals or drops its work itself.
+ */
+GDS_API int gds_batch_signal_vulkan(struct gds_batch *batch, struct gds_device *device,
+				    uint64_t semaphore, uint64_t value);
+
+/*
+ * One blocking read. Returns the bytes read, fewer than `length` only at the end
+ * of the file. `result` may be NULL.
+ */
+GDS_API ssize_t gds_read(struct gds_reader *reader, const struct gds_request *request,
+			 struct gds_result *result);
+
+/* ---- Explanations ----------------------------------------------------------- */
+
+struct gds_path_verdict {
+	uint32_t usable;
+	char reason[256]; /* why not; or, of a usable path, what slows it down */
+	char remedy[256]; /* what the user can do about it */
+};
+
+struct gds_explanation {
+	size_t size;   /* sizeof(struct gds_explanation), set by the caller */
+	uint32_t path; /* of enum gds_path: what auto takes for aligned reads */
+	uint32_t lane; /* of enum gds_lane */
+	uint32_t direct;           /* 1 where the file is read with O_DIRECT */
+	uint32_t offset_alignment; /* of file offsets and lengths that need no edges */
+	uint32_t memory_alignment; /* of addresses that take O_DIRECT */
+	char direct_reason[256];   /* why the file is read through the page cache */
+	char lane_reason[256];     /* why the lane is not io_uring, if it is not */
+	struct gds_path_verdict paths[GDS_PATH_COUNT]; /* by enum gds_path; AUTO unused */
+};
+
+/*
+ * Tells which path a read of `file` into `buffer` takes, and why not the others.
+ * Nothing is read of the file, but the buffer may be registered with the kernel.
+ */
+GDS_API int gds_explain(struct gds_reader *reader, struct gds_file *file,
+			struct gds_buffer *buffer, struct gds_explanation *explanation);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* GDS_H */
