@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+# What is installed: one header, the library, what finds it (pkg-config, CMake), the
+# programs, their man pages, and the documents that must or should go along.
+# tests/package/ holds this list against a real installation.
+include(CMakePackageConfigHelpers)
+
+set(GDS_CMAKE_DIR ${CMAKE_INSTALL_LIBDIR}/cmake/gds)
+
+# Both ways to find the library reckon from where they lie, so that a tree that was
+# installed can be moved.
+file(RELATIVE_PATH GDS_PC_TO_PREFIX
+     ${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig ${CMAKE_INSTALL_PREFIX})
+configure_file(cmake/gds.pc.in gds.pc @ONLY)
+configure_package_config_file(cmake/gds-config.cmake.in gds-config.cmake
+                              INSTALL_DESTINATION ${GDS_CMAKE_DIR})
+# Before 1.0 a new minor version may break what the last one promised.
+write_basic_package_version_file(gds-config-version.cmake COMPATIBILITY SameMinorVersion)
+
+install(TARGETS gds EXPORT gds-targets LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
+install(EXPORT gds-targets NAMESPACE gds:: DESTINATION ${GDS_CMAKE_DIR})
+install(FILES ${PROJECT_BINARY_DIR}/gds-config.cmake
+              ${PROJECT_BINARY_DIR}/gds-config-version.cmake
+        DESTINATION ${GDS_CMAKE_DIR})
+install(FILES ${PROJECT_BINARY_DIR}/gds.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+install(FILES include/gds/gds.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/gds)
+
+if(TARGET gds-bench)
+  install(TARGETS gds-bench RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+endif()
+
+foreach(section 1 3 7)
+  file(GLOB pages CONFIGURE_DEPENDS docs/man/*.${section})
+  if(pages)
+    install(FILES ${pages} DESTINATION ${CMAKE_INSTALL_MANDIR}/man${section})
+  endif()
+endforeach()
+
+install(FILES LICENSE README.md CHANGELOG.md DESTINATION ${CMAKE_INSTALL_DOCDIR} OPTIONAL)
