@@ -108,7 +108,7 @@ run_ctest()
         record "$1" failed "ctest runs" "see $logs/$1.log"
         return 1
     fi
-    scripts/results.py ctest "$1" "$junit" "$results"
+    scripts/results.py ctest "$1" "$junit" "$logs/$1.log" "$results"
 }
 
 # check STAGE: a check of scripts/check, as one case.

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Counts test cases, not programs, from what the test programs printed.
 
-    results.py ctest STAGE JUNIT RESULTS   adds the cases of a ctest run to RESULTS
+    results.py ctest STAGE JUNIT LOG RESULTS
+                                           adds the cases of a ctest run to RESULTS
     results.py lines STAGE NAME STATUS OUTPUT RESULTS
                                            adds those of one program: its exit status
                                            and a file with its output
@@ -124,7 +125,13 @@ def judge(program, case, why):
     return Case(case.status, name, case.reason)
 
 
-def read_ctest(junit):
+def read_reasons(log):
+    """Program to reason, such as Timeout, from the list that ends ctest's own output."""
+    with open(log, encoding="utf-8", errors="replace") as file:
+        return dict(re.findall(r"^\s*\d+ - (\S+) \((.+)\)$", file.read(), flags=re.M))
+
+
+def read_ctest(junit, reasons):
     """(program, status, output, why) of each test of a ctest run."""
     for test in xml.etree.ElementTree.parse(junit).getroot().iter("testcase"):
         output = test.findtext("system-out") or ""
@@ -135,7 +142,7 @@ def read_ctest(junit):
             why = skipped.get("message", "")
             status = "skipped" if why.startswith("SKIP_") else "failed"
         elif failure is not None or test.get("status") != "run":
-            status, why = "failed", failure.get("message", "") if failure is not None else ""
+            status, why = "failed", reasons.get(test.get("name"), "Failed")
         yield test.get("name"), status, output, why
 
 
@@ -146,12 +153,13 @@ def add(stage, cases, path):
             file.write("\t".join(" ".join(field.split()) for field in fields) + "\n")
 
 
-def add_ctest(stage, junit, path):
-    for program, status, output, why in read_ctest(junit):
+def add_ctest(stage, junit, log, path):
+    for program, status, output, why in read_ctest(junit, read_reasons(log)):
         cases = cases_of(program, status, output, why)
         add(stage, cases, path)
-        if any(case.status == "failed" for case in cases):
-            print(f"--- {program} ({stage}): {why or status}")
+        failed = [case for case in cases if case.status == "failed"]
+        if failed:
+            print(f"--- {failed[0].name} ({stage}): {failed[0].reason}")
             print("\n".join(output.splitlines()[-80:]))
 
 
@@ -194,7 +202,7 @@ def summary(path):
 
 
 def main(arguments):
-    commands = {"ctest": (add_ctest, 3), "lines": (add_lines, 5)}
+    commands = {"ctest": (add_ctest, 4), "lines": (add_lines, 5)}
     if len(arguments) == 2 and arguments[0] == "summary":
         return 0 if summary(arguments[1]) else 1
     if arguments and arguments[0] in commands:

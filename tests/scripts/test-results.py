@@ -104,8 +104,22 @@ class ResultsTest(unittest.TestCase):
         with tempfile.NamedTemporaryFile("w", suffix=".xml") as file:
             file.write(junit)
             file.flush()
-            self.assertEqual([test[:2] for test in results.read_ctest(file.name)],
+            self.assertEqual([test[:2] for test in results.read_ctest(file.name, {})],
                              [("t", "failed")])
+
+    def test_reason_is_taken_from_the_log_of_ctest(self):
+        junit = ('<testsuite><testcase name="t" status="fail"><failure message=""/>'
+                 '<system-out>[ RUN      ] a</system-out></testcase></testsuite>')
+        with tempfile.TemporaryDirectory() as folder:
+            paths = [os.path.join(folder, name) for name in ("junit", "log", "results")]
+            for path, text in zip(paths, (junit, "\t  2 - t (Timeout)\n")):
+                with open(path, "w", encoding="utf-8") as file:
+                    file.write(text)
+            with contextlib.redirect_stdout(io.StringIO()):
+                results.add_ctest("dev", *paths)
+            (_, case), = results.read_results(paths[2])
+        self.assertEqual(case.status, "failed")
+        self.assertIn("Timeout", case.reason)
 
     def check_summary(self, lines, last, good):
         with tempfile.NamedTemporaryFile("w", suffix=".tsv") as file:
