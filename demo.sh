@@ -40,14 +40,19 @@ for argument; do
     esac
 done
 
+refuse()
+{
+    echo "demo.sh: $file: $1" >&2
+    exit 1
+}
+
 # Checked here, before minutes of installing, and made absolute before the cd.
 if [[ -n $file ]]; then
-    name=${0##*/}
-    [[ -e $file ]] || { echo "$name: $file: no such file" >&2; exit 1; }
-    [[ ! -d $file ]] || { echo "$name: $file: is a directory; name a file in it" >&2; exit 1; }
-    [[ -f $file || -b $file ]] ||
-        { echo "$name: $file: neither a regular file nor a block device" >&2; exit 1; }
-    [[ -r $file ]] || { echo "$name: $file: no permission to read it" >&2; exit 1; }
+    [[ -e $file ]] || refuse "no such file"
+    [[ ! -d $file ]] || refuse "is a directory; name a file in it"
+    [[ -f $file || -b $file ]] || refuse "neither a regular file nor a block device"
+    [[ -r $file ]] || refuse "no permission to read it"
+    [[ -b $file || -s $file ]] || refuse "is empty: there is nothing to read"
     file=$(readlink -f -- "$file")
 fi
 
