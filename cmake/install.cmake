@@ -10,6 +10,7 @@ set(GDS_CMAKE_DIR ${CMAKE_INSTALL_LIBDIR}/cmake/gds)
 # installed can be moved.
 file(RELATIVE_PATH GDS_PC_TO_PREFIX
      ${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig ${CMAKE_INSTALL_PREFIX})
+string(REGEX REPLACE "/$" "" GDS_PC_TO_PREFIX ${GDS_PC_TO_PREFIX})
 configure_file(cmake/gds.pc.in gds.pc @ONLY)
 configure_package_config_file(cmake/gds-config.cmake.in gds-config.cmake
                               INSTALL_DESTINATION ${GDS_CMAKE_DIR})
