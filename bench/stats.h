@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What is measured: time, CPU time, and how latencies are spread. */
+#ifndef BENCH_STATS_H
+#define BENCH_STATS_H
+
+#include <stdint.h>
+
+/* Nanoseconds of CLOCK_MONOTONIC, the clock of the library's results. */
+uint64_t clock_ns(void);
+
+/* CPU time of this process, with the threads the library and the driver made. */
+struct cpu_time {
+	double user_seconds;
+	double system_seconds;
+};
+
+struct cpu_time cpu_time_now(void);
+struct cpu_time cpu_time_since(const struct cpu_time *begin);
+void cpu_time_add(struct cpu_time *sum, const struct cpu_time *part);
+
+/* CPU seconds, user and system, for each GiB of `bytes`. */
+double cpu_seconds_per_gib(const struct cpu_time *cpu, uint64_t bytes);
+
+/*
+ * A histogram of nanoseconds. A power of two is cut into HISTOGRAM_STEPS equal
+ * buckets, so that a value is known to 1.6 per cent from 0 to 18 seconds and
+ * recording is a shift and an add.
+ */
+#define HISTOGRAM_STEP_BITS 6
+#define HISTOGRAM_STEPS	    (1u << HISTOGRAM_STEP_BITS)
+#define HISTOGRAM_TOP_BIT   34
+#define HISTOGRAM_BUCKETS   ((HISTOGRAM_TOP_BIT - HISTOGRAM_STEP_BITS + 1) * HISTOGRAM_STEPS)
+
+struct histogram {
+	uint64_t count;
+	uint64_t sum;
+	uint64_t low;
+	uint64_t high;
+	uint32_t buckets[HISTOGRAM_BUCKETS];
+};
+
+void histogram_clear(struct histogram *histogram);
+void histogram_add(struct histogram *histogram, uint64_t value);
+
+/* A value that `percent` of the values do not exceed; exact at 0 and 100, 0 if empty. */
+uint64_t histogram_percentile(const struct histogram *histogram, double percent);
+
+double histogram_mean(const struct histogram *histogram);
+
+#endif
