@@ -1,0 +1,486 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * gds-bench bench: keeps the device's queue full and measures what comes back.
+ *
+ * Several batches are in flight at any time, with more reads among them than the
+ * queue holds. While the oldest is looked at and filled again the others keep the
+ * queue full. Nothing is allocated and no system call is made for a single read.
+ */
+#include "commands.h"
+#include "offsets.h"
+#include "progress.h"
+#include "report.h"
+#include "setup.h"
+#include "signals.h"
+#include "sizes.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+/*
+ * Reads of all batches together, as a multiple of the queue's depth, and batches
+ * they are spread over: when one batch is done, the rest still overfill the queue.
+ */
+#define DEPTH_FACTOR 2u
+#define BATCHES	     8u
+#define BATCH_LEAST  4u /* reads of a batch, so that a shallow queue costs no more per read */
+
+#define PROGRESS_STEPS 1000
+
+enum phase {
+	PHASE_WARMUP,
+	PHASE_MEASURE,
+	PHASE_DRAIN, /* nothing new is submitted, and nothing counted any more */
+};
+
+struct slot {
+	struct gds_batch *batch;
+	struct gds_request *requests; /* batch_reads of them; only the offsets change */
+	size_t count;		      /* submitted, 0 where it is idle */
+};
+
+struct run {
+	const struct options *options;
+	struct setup setup;
+	struct gds_file *file;
+	struct gds_buffer *buffer;
+	struct offsets offsets;
+	struct slot slots[BATCHES];
+	size_t batch_reads;
+	uint64_t working_set;
+
+	enum phase phase;
+	uint64_t left;	 /* reads to submit until the phase ends, where it ends by count */
+	uint64_t end_ns; /* when it ends, where it ends by time */
+	uint64_t begin_ns;
+	struct cpu_time begin_cpu;
+	struct gds_stats begin_stats;
+
+	/* The result. */
+	uint64_t reads;
+	uint64_t nanoseconds;
+	struct cpu_time cpu;
+	struct gds_stats stats;
+	uint64_t path_bytes[GDS_PATH_COUNT];
+	struct histogram latency;
+};
+
+static const char *file_name(const struct run *run)
+{
+	return run->options->files[0];
+}
+
+static enum status open_file(struct run *run)
+{
+	const struct options *options = run->options;
+	int error = gds_file_open(&run->file, file_name(run));
+	int64_t size;
+
+	if (error)
+		return fail(STATUS_FAILED, "%s", gds_last_error());
+	size = gds_file_bytes(run->file);
+	if (size < 0)
+		return fail_library((int)size);
+	if (options->size != OPTION_UNSET && options->size > (uint64_t)size)
+		return fail(STATUS_FAILED,
+			    "working set beyond the end: %s: the file has %" PRId64
+			    " bytes: give a smaller --size",
+			    file_name(run), size);
+	run->working_set = options->size == OPTION_UNSET ? (uint64_t)size : options->size;
+	if (run->working_set < options->block_bytes)
+		return fail(STATUS_FAILED,
+			    "nothing to read: %s: the working set of %" PRIu64
+			    " bytes holds no block of %" PRIu64 ": give a smaller --bs",
+			    file_name(run), run->working_set, options->block_bytes);
+	return STATUS_OK;
+}
+
+/* Bytes from one read's destination to the next: no two reads in flight share a page. */
+static uint64_t stride(const struct run *run)
+{
+	return round_up(run->options->block_bytes, PAGE_BYTES);
+}
+
+static enum status prepare_slot(struct run *run, size_t index)
+{
+	struct gds_batch_options settings = batch_options(run->options, run->batch_reads);
+	struct slot *slot = &run->slots[index];
+	int error;
+
+	slot->requests = calloc(run->batch_reads, sizeof(*slot->requests));
+	if (!slot->requests)
+		return fail(STATUS_FAILED, "out of memory: %s: give a smaller --qd",
+			    file_name(run));
+	for (size_t i = 0; i < run->batch_reads; i++)
+		slot->requests[i] = (struct gds_request){
+			.file = run->file,
+			.buffer = run->buffer,
+			.length = run->options->block_bytes,
+			.buffer_offset = (index * run->batch_reads + i) * stride(run),
+		};
+	error = gds_batch_create(&slot->batch, run->setup.reader, &settings);
+	return error ? fail_library(error) : STATUS_OK;
+}
+
+static enum status prepare(struct run *run)
+{
+	const struct options *options = run->options;
+	uint64_t reads = round_up(DEPTH_FACTOR * options->queue_depth, BATCHES) / BATCHES;
+	enum status status = open_file(run);
+	int error;
+
+	if (status != STATUS_OK)
+		return status;
+	run->batch_reads = reads > BATCH_LEAST ? reads : BATCH_LEAST;
+	offsets_begin(&run->offsets, options->direction == DIRECTION_RANDREAD,
+		      run->working_set / options->block_bytes, options->block_bytes, options->seed);
+	error = gds_buffer_alloc(&run->buffer, run->setup.device,
+				 BATCHES * run->batch_reads * stride(run),
+				 options->host_memory ? GDS_BUFFER_HOST : 0);
+	if (error)
+		return fail_library(error);
+	for (size_t i = 0; i < BATCHES && status == STATUS_OK; i++)
+		status = prepare_slot(run, i);
+	return status;
+}
+
+static void read_stats(struct run *run, struct gds_stats *stats)
+{
+	stats->size = sizeof(*stats);
+	gds_reader_stats(run->setup.reader, stats);
+}
+
+/* Reads to start for the measurement, less those that the warm-up left in flight. */
+static uint64_t reads_to_start(const struct run *run)
+{
+	const struct options *options = run->options;
+	uint64_t left = options->count;
+
+	if (options->count == OPTION_UNSET && options->runtime == OPTION_UNSET)
+		left = run->offsets.blocks;
+	for (size_t i = 0; i < BATCHES && left != OPTION_UNSET; i++)
+		left -= least(left, run->slots[i].count);
+	return left;
+}
+
+static void begin_measuring(struct run *run)
+{
+	const struct options *options = run->options;
+
+	run->phase = PHASE_MEASURE;
+	run->left = reads_to_start(run);
+	run->reads = 0;
+	memset(run->path_bytes, 0, sizeof(run->path_bytes));
+	histogram_clear(&run->latency);
+	read_stats(run, &run->begin_stats);
+	run->begin_cpu = cpu_time_now();
+	run->begin_ns = clock_ns();
+	run->end_ns =
+		options->runtime == OPTION_UNSET ? UINT64_MAX : run->begin_ns + options->runtime;
+}
+
+static void end_measuring(struct run *run, uint64_t now)
+{
+	run->cpu = cpu_time_since(&run->begin_cpu);
+	run->nanoseconds = now - run->begin_ns;
+	read_stats(run, &run->stats);
+	run->phase = PHASE_DRAIN;
+}
+
+static void begin(struct run *run)
+{
+	begin_measuring(run);
+	if (run->options->warmup == 0)
+		return;
+	run->phase = PHASE_WARMUP;
+	run->left = UINT64_MAX;
+	run->end_ns = run->begin_ns + run->options->warmup;
+}
+
+/* Fills an idle slot and starts it, as far as there are reads left to start. */
+static enum status start(struct run *run, struct slot *slot)
+{
+	size_t count = least(run->batch_reads, run->left);
+	ssize_t first;
+	int error;
+
+	slot->count = 0;
+	if (run->phase == PHASE_DRAIN || count == 0)
+		return STATUS_OK;
+	for (size_t i = 0; i < count; i++)
+		slot->requests[i].offset = offsets_next(&run->offsets);
+	error = gds_batch_reset(slot->batch);
+	if (error)
+		return fail_library(error);
+	first = gds_batch_add(slot->batch, slot->requests, count);
+	if (first < 0)
+		return fail_library((int)first);
+	error = gds_batch_submit(slot->batch);
+	if (error)
+		return fail_library(error);
+	slot->count = count;
+	if (run->left != UINT64_MAX)
+		run->left -= count;
+	return STATUS_OK;
+}
+
+static enum status fail_read(const struct run *run, const struct gds_request *request,
+			     const struct gds_result *result)
+{
+	if (result->bytes < 0)
+		return fail_library((int)result->bytes);
+	return fail(STATUS_FAILED,
+		    "file shrank while it was read: %s: it ends at byte %" PRIu64
+		    " now: read it while nobody writes it",
+		    file_name(run), request->offset + (uint64_t)result->bytes);
+}
+
+static enum status collect(struct run *run, const struct slot *slot)
+{
+	const uint64_t wanted = run->options->block_bytes;
+	struct gds_result result;
+
+	for (size_t i = 0; i < slot->count; i++) {
+		int error = gds_batch_result(slot->batch, i, &result);
+
+		if (error)
+			return fail_library(error);
+		if ((uint64_t)result.bytes != wanted)
+			return fail_read(run, &slot->requests[i], &result);
+		for (int path = GDS_PATH_DMABUF; path < GDS_PATH_COUNT; path++)
+			run->path_bytes[path] += result.path_bytes[path];
+		histogram_add(&run->latency, result.completed_ns - result.issued_ns);
+	}
+	run->reads += slot->count;
+	return STATUS_OK;
+}
+
+static void show(const struct run *run, uint64_t now)
+{
+	const struct options *options = run->options;
+	double elapsed = (double)(now - run->begin_ns) + 1;
+	double part = (double)run->reads / (double)run->offsets.blocks;
+
+	if (run->phase != PHASE_MEASURE)
+		return;
+	if (options->runtime != OPTION_UNSET)
+		part = elapsed / (double)options->runtime;
+	else if (options->count != OPTION_UNSET)
+		part = (double)run->reads / (double)options->count;
+	progress_update((uint64_t)(part * PROGRESS_STEPS),
+			(double)run->reads * (double)options->block_bytes * 1e9 / elapsed);
+}
+
+/* Moves from phase to phase as time or reads run out. */
+static void advance(struct run *run, bool idle)
+{
+	uint64_t now = clock_ns();
+
+	show(run, now);
+	if (run->phase == PHASE_WARMUP && now >= run->end_ns) {
+		begin_measuring(run);
+		progress_begin(file_name(run), PROGRESS_STEPS);
+	} else if (run->phase == PHASE_MEASURE && (now >= run->end_ns || idle)) {
+		end_measuring(run, now);
+	}
+}
+
+/*
+ * Takes the oldest batch, and starts it anew, round after round. Batches finish in
+ * about the order they were started in, so that the oldest is the one to wait for.
+ */
+static enum status turn(struct run *run, struct slot *slot, bool last)
+{
+	enum status status = batch_finish(slot->batch, file_name(run), NULL, NULL);
+
+	if (status == STATUS_OK && run->phase != PHASE_DRAIN)
+		status = collect(run, slot);
+	slot->count = 0;
+	if (status == STATUS_OK && signals_pending())
+		status = fail_signal(file_name(run));
+	if (status == STATUS_OK)
+		advance(run, last && run->left == 0);
+	return status == STATUS_OK ? start(run, slot) : status;
+}
+
+/* Whether no other slot than this has reads in flight. */
+static bool is_last(const struct run *run, const struct slot *slot)
+{
+	for (size_t i = 0; i < BATCHES; i++)
+		if (&run->slots[i] != slot && run->slots[i].count)
+			return false;
+	return true;
+}
+
+static enum status measure(struct run *run)
+{
+	enum status status = STATUS_OK;
+	bool busy = true;
+
+	begin(run);
+	progress_begin(file_name(run), PROGRESS_STEPS);
+	for (size_t i = 0; i < BATCHES && status == STATUS_OK; i++)
+		status = start(run, &run->slots[i]);
+	while (busy && status == STATUS_OK) {
+		busy = false;
+		for (size_t i = 0; i < BATCHES && status == STATUS_OK; i++) {
+			struct slot *slot = &run->slots[i];
+
+			if (!slot->count)
+				continue;
+			busy = true;
+			status = turn(run, slot, is_last(run, slot));
+		}
+	}
+	progress_clear();
+	return status;
+}
+
+static double per_second(const struct run *run, double amount)
+{
+	return run->nanoseconds ? amount * 1e9 / (double)run->nanoseconds : 0;
+}
+
+static double us_per_read(const struct run *run, double seconds)
+{
+	return run->reads ? seconds * 1e6 / (double)run->reads : 0;
+}
+
+static const struct {
+	const char *name;
+	enum key key;
+	double percent;
+} percentiles[] = {
+	{ "50%", KEY_P50, 50 },
+	{ "90%", KEY_P90, 90 },
+	{ "99%", KEY_P99, 99 },
+	{ "99.9%", KEY_P99_9, 99.9 },
+};
+#define PERCENTILE_COUNT (sizeof(percentiles) / sizeof(percentiles[0]))
+
+static void print_latency(const struct run *run)
+{
+	char text[SIZE_TEXT_BYTES];
+
+	printf("latency      ");
+	for (size_t i = 0; i < PERCENTILE_COUNT; i++)
+		printf(" %s %s,", percentiles[i].name,
+		       duration_format(text, (double)histogram_percentile(&run->latency,
+									  percentiles[i].percent)));
+	printf(" mean %s", duration_format(text, histogram_mean(&run->latency)));
+	printf(", max %s\n", duration_format(text, (double)run->latency.high));
+}
+
+static void print_text(const struct run *run)
+{
+	const struct options *options = run->options;
+	uint64_t bytes = run->reads * options->block_bytes;
+	char text[128], size[SIZE_TEXT_BYTES];
+
+	path_bytes_format(run->path_bytes, text, sizeof(text));
+	printf("file          %s, %s of it\n", file_name(run),
+	       size_format(size, (double)run->working_set));
+	printf("device        %s (%s)\n", run->setup.info.name, run->setup.info.description);
+	printf("reads         %" PRIu64 " x %s, %s, queue depth %" PRIu64 ", lane %s, path %s\n",
+	       run->reads, size_format(size, (double)options->block_bytes),
+	       options->direction == DIRECTION_RANDREAD ? "randread" : "read", options->queue_depth,
+	       gds_lane_name((enum gds_lane)run->stats.lane), text);
+	printf("bandwidth     %s/s\n", size_format(size, per_second(run, (double)bytes)));
+	printf("IOPS          %.0f\n", per_second(run, (double)run->reads));
+	print_latency(run);
+	printf("CPU           %.3f s/GiB, user %.3f s, system %.3f s; per read: user %.2f us, "
+	       "system %.2f us\n",
+	       cpu_seconds_per_gib(&run->cpu, bytes), run->cpu.user_seconds,
+	       run->cpu.system_seconds, us_per_read(run, run->cpu.user_seconds),
+	       us_per_read(run, run->cpu.system_seconds));
+}
+
+static json_t *latency_json(const struct run *run)
+{
+	const struct histogram *latency = &run->latency;
+	json_t *object = json_object();
+
+	json_put(object, KEY_MIN, json_integer((json_int_t)(latency->count ? latency->low : 0)));
+	json_put(object, KEY_MEAN, json_real(histogram_mean(latency)));
+	for (size_t i = 0; i < PERCENTILE_COUNT; i++)
+		json_put(object, percentiles[i].key,
+			 json_integer((json_int_t)histogram_percentile(latency,
+								       percentiles[i].percent)));
+	json_put(object, KEY_MAX, json_integer((json_int_t)latency->high));
+	return object;
+}
+
+static void put_settings(const struct run *run, json_t *report)
+{
+	const struct options *options = run->options;
+
+	json_put_device(report, &run->setup.info);
+	json_put(report, KEY_LANE, json_text(gds_lane_name((enum gds_lane)run->stats.lane)));
+	json_put(report, KEY_LANE_REASON, json_text(gds_reader_lane_reason(run->setup.reader)));
+	json_put(report, KEY_FILE, json_text(file_name(run)));
+	json_put(report, KEY_RW,
+		 json_text(options->direction == DIRECTION_RANDREAD ? "randread" : "read"));
+	json_put(report, KEY_BS, json_integer((json_int_t)options->block_bytes));
+	json_put(report, KEY_QD, json_integer((json_int_t)options->queue_depth));
+	json_put(report, KEY_SIZE, json_integer((json_int_t)run->working_set));
+	json_put(report, KEY_SEED, json_integer((json_int_t)options->seed));
+}
+
+static void print_json(const struct run *run)
+{
+	const struct gds_stats *stats = &run->stats, *before = &run->begin_stats;
+	uint64_t bytes = run->reads * run->options->block_bytes;
+	json_t *report = json_report(COMMAND_BENCH);
+
+	put_settings(run, report);
+	json_put(report, KEY_READS, json_integer((json_int_t)run->reads));
+	json_put(report, KEY_BYTES, json_integer((json_int_t)bytes));
+	json_put(report, KEY_SECONDS, json_real((double)run->nanoseconds / 1e9));
+	json_put(report, KEY_BYTES_PER_SECOND, json_real(per_second(run, (double)bytes)));
+	json_put(report, KEY_IOPS, json_real(per_second(run, (double)run->reads)));
+	json_put_cpu(report, &run->cpu, bytes);
+	json_put(report, KEY_CPU_USER_US_PER_READ,
+		 json_real(us_per_read(run, run->cpu.user_seconds)));
+	json_put(report, KEY_CPU_SYSTEM_US_PER_READ,
+		 json_real(us_per_read(run, run->cpu.system_seconds)));
+	json_put(report, KEY_LATENCY_NS, latency_json(run));
+	json_put_path_bytes(report, run->path_bytes);
+	json_put(report, KEY_OPERATIONS,
+		 json_integer((json_int_t)(stats->operations - before->operations)));
+	json_put(report, KEY_RETRIES, json_integer((json_int_t)(stats->retries - before->retries)));
+	json_put(report, KEY_FALLBACKS,
+		 json_integer((json_int_t)(stats->fallbacks - before->fallbacks)));
+	json_put(report, KEY_OK, json_true());
+	json_print(report);
+}
+
+static void clean_up(struct run *run)
+{
+	for (size_t i = 0; i < BATCHES; i++) {
+		gds_batch_destroy(run->slots[i].batch);
+		free(run->slots[i].requests);
+	}
+	gds_buffer_free(run->buffer);
+	gds_file_close(run->file);
+	setup_close(&run->setup);
+}
+
+enum status command_bench(const struct options *options)
+{
+	struct run run = { .options = options };
+	enum status status = setup_open(&run.setup, options);
+
+	if (status != STATUS_OK)
+		return status;
+	status = prepare(&run);
+	if (status == STATUS_OK)
+		status = measure(&run);
+	if (status == STATUS_OK && options->json)
+		print_json(&run);
+	else if (status == STATUS_OK)
+		print_text(&run);
+	clean_up(&run);
+	return status;
+}
