@@ -8,8 +8,8 @@
 void gds_log(enum gds_log_level level, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
 
-#define gds_warn(...) gds_log(GDS_LOG_WARNING, __VA_ARGS__)
-#define gds_info(...) gds_log(GDS_LOG_INFO, __VA_ARGS__)
+#define gds_warn(...)  gds_log(GDS_LOG_WARNING, __VA_ARGS__)
+#define gds_info(...)  gds_log(GDS_LOG_INFO, __VA_ARGS__)
 #define gds_debug(...) gds_log(GDS_LOG_DEBUG, __VA_ARGS__)
 
 #endif

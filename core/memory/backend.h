@@ -11,13 +11,12 @@
 #ifndef GDS_MEMORY_BACKEND_H
 #define GDS_MEMORY_BACKEND_H
 
+#include "memory/slice.h"
+
 #include <gds/gds.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-
-/* Buffers are made of slices of this size, the last one shorter. */
-#define SLICE_BYTES (UINT64_C(1) << 30)
 
 /* Each backend embeds this at the start of its own structure. */
 struct backend_device {
@@ -55,9 +54,9 @@ struct backend_staging {
 struct backend_copy {
 	struct backend_memory *memory;
 	struct backend_staging *staging;
-	uint64_t offset;         /* in the memory; the range may span slices */
+	uint64_t offset;	 /* in the memory; the range may span slices */
 	uint64_t staging_offset; /* in the staging memory */
-	uint64_t bytes;          /* any alignment */
+	uint64_t bytes;		 /* any alignment */
 };
 
 struct backend_ops {
@@ -118,7 +117,7 @@ struct backend_ops {
 			uint32_t *crc32);
 };
 
-extern const struct backend_ops backend_host;   /* backends/host/ */
+extern const struct backend_ops backend_host;	/* backends/host/ */
 extern const struct backend_ops backend_vulkan; /* backends/vulkan/ */
 
 /* The backends, in the order of preference; `*count` of them. */

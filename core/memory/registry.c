@@ -14,3 +14,52 @@ const struct backend_ops *const *backend_registry(size_t *count)
 	*count = sizeof(backends) / sizeof(backends[0]);
 	return backends;
 }
+
+#ifndef GDS_HAVE_VULKAN
+#include "base/error.h"
+
+#include <errno.h>
+
+static int no_vulkan(void)
+{
+	return gds_fail(ENOTSUP,
+			"this build of gds has no Vulkan backend: build with GDS_VULKAN=ON");
+}
+
+int backend_vulkan_import_device(const struct gds_vulkan_device *vulkan,
+				 struct backend_device **device)
+{
+	(void)vulkan;
+	(void)device;
+	return no_vulkan();
+}
+
+int backend_vulkan_import_buffer(struct backend_device *device,
+				 const struct gds_vulkan_buffer *vulkan,
+				 struct backend_memory **memory)
+{
+	(void)device;
+	(void)vulkan;
+	(void)memory;
+	return no_vulkan();
+}
+
+int backend_vulkan_locate(struct backend_memory *memory, uint64_t offset, uint64_t *vk_buffer,
+			  uint64_t *vk_offset, uint64_t *vk_bytes)
+{
+	(void)memory;
+	(void)offset;
+	(void)vk_buffer;
+	(void)vk_offset;
+	(void)vk_bytes;
+	return no_vulkan();
+}
+
+int backend_vulkan_signal(struct backend_device *device, uint64_t semaphore, uint64_t value)
+{
+	(void)device;
+	(void)semaphore;
+	(void)value;
+	return no_vulkan();
+}
+#endif

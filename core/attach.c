@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "attach.h"
+
+#include "reader.h"
+
+#include <pthread.h>
+
+/* Of all attachment lists: they change when things are met, opened and closed. */
+static pthread_mutex_t lists_lock = PTHREAD_MUTEX_INITIALIZER;
+
+struct attachment *attachment_find(struct object *object, struct gds_reader *reader)
+{
+	struct attachment *attachment;
+
+	pthread_mutex_lock(&lists_lock);
+	attachment = object->attachments;
+	while (attachment && attachment->reader != reader)
+		attachment = attachment->object_next;
+	pthread_mutex_unlock(&lists_lock);
+	return attachment;
+}
+
+void attachment_link(struct attachment *attachment, struct gds_reader *reader,
+		     struct object *object)
+{
+	attachment->reader = reader;
+	attachment->object = object;
+	pthread_mutex_lock(&lists_lock);
+	attachment->object_next = object->attachments;
+	object->attachments = attachment;
+	attachment->reader_next = reader->attachments;
+	reader->attachments = attachment;
+	pthread_mutex_unlock(&lists_lock);
+}
+
+void attachment_unlink(struct attachment *attachment)
+{
+	struct attachment **link;
+
+	pthread_mutex_lock(&lists_lock);
+	for (link = &attachment->object->attachments; *link != attachment;
+	     link = &(*link)->object_next)
+		;
+	*link = attachment->object_next;
+	for (link = &attachment->reader->attachments; *link != attachment;
+	     link = &(*link)->reader_next)
+		;
+	*link = attachment->reader_next;
+	pthread_mutex_unlock(&lists_lock);
+}
+
+/* The first reader that is attached, kept alive for the caller, or NULL. */
+static struct gds_reader *first_reader(struct object *object)
+{
+	struct gds_reader *reader = NULL;
+
+	pthread_mutex_lock(&lists_lock);
+	if (object->attachments) {
+		reader = object->attachments->reader;
+		reader_get(reader);
+	}
+	pthread_mutex_unlock(&lists_lock);
+	return reader;
+}
+
+static int detach_object(struct gds_reader *reader, void *argument)
+{
+	/* Looked up again: the reader's own closing may have been first. */
+	struct attachment *attachment = attachment_find(argument, reader);
+
+	if (attachment)
+		attachment->detach(attachment);
+	return 0;
+}
+
+void object_detach_all(struct object *object)
+{
+	struct gds_reader *reader;
+
+	while ((reader = first_reader(object)) != NULL) {
+		reader_run(reader, detach_object, object);
+		reader_put(reader);
+	}
+}

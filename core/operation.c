@@ -1,0 +1,464 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The life of an operation: taken from the scheduler, queued in the lane, landed,
+ * copied by the device if it was staged, and accounted to its read.
+ *
+ * What a landed operation did not bring - the storage gave fewer bytes, asked to
+ * be tried again, or refused the way of reading - becomes its `rest`, which the
+ * same operation then works off, cut anew within the route's limits of then.
+ */
+#include "base/bits.h"
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "memory/buffer.h"
+#include "reader.h"
+#include "storage/file.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+
+#define REAP_AT_ONCE 64
+
+/* Times that an operation is issued again without a byte of progress. */
+#define ATTEMPTS_MAX 64
+
+int operations_open(struct gds_reader *reader)
+{
+	/* Each may be in the lane or hold a chunk that the device still copies from. */
+	size_t count = (size_t)reader->options.queue_depth + reader->staging.count;
+
+	reader->ops = calloc(count, sizeof(*reader->ops));
+	if (!reader->ops)
+		return gds_fail_errno(ENOMEM, "cannot open a reader");
+	for (size_t i = count; i-- > 0;) {
+		reader->ops[i].next = reader->free_ops;
+		reader->free_ops = &reader->ops[i];
+	}
+	reader->starved_last = &reader->starved_first;
+	return 0;
+}
+
+void operations_close(struct gds_reader *reader)
+{
+	free(reader->ops);
+}
+
+/* ---- The end of reads and operations ---- */
+
+static void finish_read(struct gds_reader *reader, struct read *read)
+{
+	struct gds_batch *batch = read->batch;
+	struct counters *counters = &reader->counters;
+	struct backend_memory *memory;
+
+	/* A closed buffer was drained before: its reads all ended with it open. */
+	if (!read->error && read->direct_bytes) {
+		memory = read->route->buffer->buffer->memory;
+		if (memory->needs_publish)
+			read->error = memory->device->ops->publish(memory, read->buffer_offset,
+								   read->length);
+	}
+	counter_add(&counters->reads, 1);
+	if (read->error) {
+		counter_add(read->error == -ECANCELED ? &counters->reads_cancelled
+						      : &counters->reads_failed,
+			    1);
+		if (batch->failures++ == 0)
+			batch->first_failure = (size_t)(read - batch->run.reads);
+		else if ((size_t)(read - batch->run.reads) < batch->first_failure)
+			batch->first_failure = (size_t)(read - batch->run.reads);
+	}
+	read->completed_ns = reader->now_ns;
+	atomic_store_explicit(&read->done, true, memory_order_release);
+	if (atomic_fetch_sub_explicit(&batch->open, 1, memory_order_release) == 1) {
+		batch->next = reader->completed;
+		reader->completed = batch;
+	}
+}
+
+static void fail_read(struct read *read, int error, uint64_t offset)
+{
+	if (read->error && read->error_offset <= offset)
+		return;
+	read->error = error;
+	read->error_offset = offset;
+}
+
+/* The operation has nothing left to do. */
+static void release_op(struct gds_reader *reader, struct op *op)
+{
+	struct read *read = op->read;
+
+	if (op->chunk != STAGING_NONE)
+		staging_give(&reader->staging, op->chunk);
+	op->next = reader->free_ops;
+	reader->free_ops = op;
+	if (--read->operations == 0 && (read->plan.left == 0 || read->error))
+		finish_read(reader, read);
+}
+
+/* ---- Into the lane ---- */
+
+static void queue_op(struct gds_reader *reader, struct op *op)
+{
+	const struct route *route = op->read->route;
+	struct lane_read lane_read = {
+		.token = (uint64_t)(op - reader->ops),
+		.offset = op->io.offset,
+		.length = op->io.length,
+		.file = route->file->slot,
+	};
+
+	if (op->io.staged) {
+		lane_read.address =
+			reader->staging.memory + staging_offset(&reader->staging, op->chunk);
+		lane_read.buffer = reader->staging_slot;
+	} else {
+		lane_read.address = (char *)route->buffer->buffer->memory->host + op->io.place;
+		lane_read.buffer = route->buffer->slots[op->io.place / SLICE_BYTES];
+	}
+	op->in_lane = true;
+	counter_add(&reader->counters.operations, 1);
+	reader->lane->ops->queue(reader->lane, &lane_read);
+}
+
+static void fail_op(struct gds_reader *reader, struct op *op, int error)
+{
+	fail_read(op->read, error, op->io.offset + op->io.skip);
+	release_op(reader, op);
+}
+
+/*
+ * Queues the operation, or fails its read. False where it must wait for staging
+ * memory that other operations hold.
+ */
+static bool start_op(struct gds_reader *reader, struct op *op)
+{
+	int err = op->read->error; /* of another operation, or by a cancel */
+
+	if (op->io.staged) {
+		if (!err)
+			err = reader_device_stage(reader, op->read->route->buffer->device);
+		if (err) {
+			scheduler_landed(&reader->scheduler);
+			fail_op(reader, op, err);
+			return true;
+		}
+		op->chunk = staging_take(&reader->staging, op->io.length);
+		if (op->chunk == STAGING_NONE)
+			return false;
+	}
+	queue_op(reader, op);
+	return true;
+}
+
+static void starve(struct gds_reader *reader, struct op *op)
+{
+	op->next = NULL;
+	*reader->starved_last = op;
+	reader->starved_last = &op->next;
+}
+
+/* Goes on with the operation's rest, which is not empty. */
+static void continue_op(struct gds_reader *reader, struct op *op)
+{
+	if (op->read->error) {
+		release_op(reader, op);
+		return;
+	}
+	if (op->chunk != STAGING_NONE) {
+		staging_give(&reader->staging, op->chunk);
+		op->chunk = STAGING_NONE;
+	}
+	plan_next(&op->rest, op->read->limits, &op->io);
+	scheduler_again(&reader->scheduler);
+	if (!start_op(reader, op))
+		starve(reader, op);
+}
+
+static void feed_starved(struct gds_reader *reader)
+{
+	struct op *op;
+	struct op *next;
+
+	while ((op = reader->starved_first) != NULL) {
+		next = op->next; /* a started operation may be in another list by then */
+		if (!start_op(reader, op))
+			break;
+		reader->starved_first = next;
+		if (!next)
+			reader->starved_last = &reader->starved_first;
+	}
+}
+
+void operations_issue(struct gds_reader *reader)
+{
+	struct op *op;
+
+	feed_starved(reader);
+	while (!reader->starved_first && (op = reader->free_ops) != NULL &&
+	       scheduler_next(&reader->scheduler, &op->read, &op->io)) {
+		reader->free_ops = op->next;
+		op->chunk = STAGING_NONE;
+		op->rest.left = 0;
+		op->attempts = 0;
+		if (op->read->issued_ns == 0)
+			op->read->issued_ns = reader->now_ns;
+		if (!start_op(reader, op))
+			starve(reader, op);
+	}
+	if (reader->scheduler.in_flight >
+	    atomic_load_explicit(&reader->counters.in_flight_peak, memory_order_relaxed))
+		atomic_store_explicit(&reader->counters.in_flight_peak, reader->scheduler.in_flight,
+				      memory_order_relaxed);
+	atomic_store_explicit(&reader->counters.in_flight, reader->scheduler.in_flight,
+			      memory_order_relaxed);
+}
+
+/* ---- Out of the lane ---- */
+
+/* Wanted bytes among those that arrived. */
+static uint32_t wanted_of(const struct plan_op *io, uint32_t arrived)
+{
+	if (arrived <= io->skip)
+		return 0;
+	return (uint32_t)min_u64(arrived - io->skip, io->wanted);
+}
+
+/* Puts what of the operation is not there after `got` wanted bytes back to its rest. */
+static void return_to_rest(struct op *op, uint32_t got)
+{
+	op->rest = (struct plan){
+		.offset = op->io.offset + op->io.skip + got,
+		.place = op->io.place + got,
+		.left = op->io.wanted - got + op->rest.left,
+	};
+}
+
+/* The bytes that arrived are in their place. */
+static void account_op(struct gds_reader *reader, struct op *op)
+{
+	struct read *read = op->read;
+	uint32_t got = wanted_of(&op->io, op->arrived);
+	enum gds_path path = op->io.staged ? GDS_PATH_BOUNCE : read->route->path;
+
+	counter_add(&reader->counters.path_bytes[path], got);
+	if (op->io.staged)
+		read->staged_bytes += got;
+	else
+		read->direct_bytes += got;
+
+	if (got < op->io.wanted) {
+		/* Only the end of the file gives nothing, or a part of a block. */
+		if (op->arrived == 0 || !is_aligned(op->arrived, read->limits->offset_align)) {
+			read->short_at =
+				min_u64(read->short_at, op->io.place + got - read->buffer_offset);
+			release_op(reader, op);
+			return;
+		}
+		counter_add(&reader->counters.retries, 1);
+		return_to_rest(op, got);
+		op->attempts = got ? 0 : op->attempts + 1;
+		if (op->attempts > ATTEMPTS_MAX)
+			fail_read(read, -EIO, op->rest.offset);
+	}
+	if (op->rest.left)
+		continue_op(reader, op);
+	else
+		release_op(reader, op);
+}
+
+/*
+ * Whether the operation can be tried again, maybe by another way than before.
+ * What the way of reading is found to lack is remembered by its route.
+ */
+static bool can_go_on(struct gds_reader *reader, struct op *op, int error)
+{
+	struct route *route = op->read->route;
+	bool fallback_allowed = !(op->read->batch->flags & GDS_BATCH_NO_FALLBACK);
+
+	if (op->attempts++ > ATTEMPTS_MAX)
+		return false;
+	switch (error) {
+	case EAGAIN:
+	case EINTR:
+		counter_add(&reader->counters.retries, 1);
+		return true;
+	case EINVAL:
+		if (route_use_page_cache(reader, route))
+			return false;
+		break;
+	case EFAULT:
+		if (op->io.staged || !fallback_allowed || route_use_staging(route))
+			return false;
+		break;
+	default:
+		return false;
+	}
+	counter_add(&reader->counters.fallbacks, 1);
+	return true;
+}
+
+static void handle_error(struct gds_reader *reader, struct op *op, int error)
+{
+	if (op->read->error || !can_go_on(reader, op, error)) {
+		fail_op(reader, op, -error);
+		return;
+	}
+	return_to_rest(op, 0);
+	continue_op(reader, op);
+}
+
+/* ---- Copies by the device ---- */
+
+static void start_copies(struct gds_reader *reader, struct reader_device *device)
+{
+	const struct backend_ops *ops = device->device->backend->ops;
+	uint64_t ticket = 0;
+	size_t count = device->waiting_count;
+	int err;
+
+	device->waiting_count = 0;
+	if (count == 0)
+		return;
+	err = ops->copy(device->device->backend, device->copies, count, &ticket);
+	counter_add(&reader->counters.device_copies, count);
+	for (size_t i = 0; i < count; i++) {
+		struct op *op = device->waiting[i];
+
+		if (err) {
+			fail_op(reader, op, err);
+		} else if (ticket == 0) {
+			account_op(reader, op);
+		} else {
+			op->ticket = ticket;
+			op->next = NULL;
+			*device->copying_last = op;
+			device->copying_last = &op->next;
+		}
+	}
+}
+
+static void add_copy(struct gds_reader *reader, struct op *op, uint32_t bytes)
+{
+	struct reader_buffer *buffer = op->read->route->buffer;
+	struct reader_device *device = buffer->device;
+	size_t i = device->waiting_count;
+
+	device->copies[i] = (struct backend_copy){
+		.memory = buffer->buffer->memory,
+		.staging = device->staging,
+		.offset = op->io.place,
+		.staging_offset = staging_offset(&reader->staging, op->chunk) + op->io.skip,
+		.bytes = bytes,
+	};
+	device->waiting[i] = op;
+	device->waiting_count = i + 1;
+	if (device->waiting_count == COPIES_AT_ONCE)
+		start_copies(reader, device);
+}
+
+static void land(struct gds_reader *reader, const struct lane_completion *completion)
+{
+	struct op *op = &reader->ops[completion->token];
+	uint32_t bytes;
+
+	scheduler_landed(&reader->scheduler);
+	op->in_lane = false;
+	if (completion->result < 0) {
+		handle_error(reader, op, -completion->result);
+		return;
+	}
+	if (op->read->error) {
+		release_op(reader, op);
+		return;
+	}
+	op->arrived = (uint32_t)completion->result;
+	bytes = op->io.staged ? wanted_of(&op->io, op->arrived) : 0;
+	if (bytes)
+		add_copy(reader, op, bytes);
+	else
+		account_op(reader, op);
+}
+
+size_t operations_reap(struct gds_reader *reader)
+{
+	struct lane_completion completions[REAP_AT_ONCE];
+	size_t total = 0;
+	size_t count;
+
+	do {
+		count = reader->lane->ops->reap(reader->lane, completions, REAP_AT_ONCE);
+		if (count && total == 0)
+			reader->now_ns = clock_now_ns();
+		for (size_t i = 0; i < count; i++)
+			land(reader, &completions[i]);
+		total += count;
+	} while (count == REAP_AT_ONCE);
+
+	for (struct reader_device *device = reader->devices; device; device = device->next)
+		start_copies(reader, device);
+	return total;
+}
+
+bool operations_copying(const struct gds_reader *reader)
+{
+	for (struct reader_device *device = reader->devices; device; device = device->next)
+		if (device->copying_first)
+			return true;
+	return false;
+}
+
+static void device_copied(struct gds_reader *reader, struct reader_device *device, uint64_t wait_ns)
+{
+	struct backend_device *backend = device->device->backend;
+	uint64_t done = 0;
+	int err = backend->ops->copied(backend, device->copying_first->ticket, wait_ns, &done);
+	struct op *op;
+
+	while ((op = device->copying_first) != NULL && (err || op->ticket <= done)) {
+		device->copying_first = op->next;
+		if (!op->next)
+			device->copying_last = &device->copying_first;
+		if (err) {
+			fail_op(reader, op, err);
+		} else {
+			account_op(reader, op);
+		}
+	}
+}
+
+void operations_copied(struct gds_reader *reader, uint64_t wait_ns)
+{
+	for (struct reader_device *device = reader->devices; device; device = device->next) {
+		if (!device->copying_first)
+			continue;
+		device_copied(reader, device, wait_ns);
+		reader->now_ns = clock_now_ns();
+		wait_ns = 0;
+	}
+}
+
+/* ---- Cancelling ---- */
+
+void operations_cancel(struct gds_reader *reader, struct gds_batch *batch)
+{
+	struct schedule_run *run = &batch->run;
+	size_t count = (size_t)reader->options.queue_depth + reader->staging.count;
+	struct read *read;
+
+	scheduler_remove(&reader->scheduler, run);
+	for (size_t i = 0; i < run->count; i++) {
+		read = &run->reads[i];
+		if (atomic_load_explicit(&read->done, memory_order_relaxed))
+			continue;
+		fail_read(read, -ECANCELED, read->offset);
+		if (read->operations == 0)
+			finish_read(reader, read);
+	}
+	for (size_t i = 0; i < count; i++)
+		if (reader->ops[i].in_lane && reader->ops[i].read->batch == batch)
+			reader->lane->ops->cancel(reader->lane, i);
+}

@@ -1,0 +1,529 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "path/route.h"
+
+#include "base/bits.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "memory/buffer.h"
+#include "reader.h"
+#include "storage/file.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+/* O_DIRECT cares for addresses within a page at most. */
+#define BASE_MODULUS 4096
+
+/* ---- Verdicts ---- */
+
+static void refuse(struct gds_path_verdict *verdict, const char *reason, const char *remedy)
+{
+	verdict->usable = 0;
+	gds_text_set(verdict->reason, sizeof(verdict->reason), "%s", reason);
+	gds_text_set(verdict->remedy, sizeof(verdict->remedy), "%s", remedy);
+}
+
+static void allow(struct gds_path_verdict *verdict, const char *drawback, const char *remedy)
+{
+	refuse(verdict, drawback, remedy);
+	verdict->usable = 1;
+}
+
+static void say_not_registered(struct gds_path_verdict *verdict, int error)
+{
+	struct rlimit limit;
+	char reason[sizeof(verdict->reason)];
+
+	if (error != ENOMEM || getrlimit(RLIMIT_MEMLOCK, &limit) != 0) {
+		gds_text_set(reason, sizeof(reason),
+			     "the buffer is not registered with io_uring (%s): its pages are "
+			     "pinned at each read",
+			     gds_errno_text(error));
+		allow(verdict, reason, "");
+		return;
+	}
+	gds_text_set(reason, sizeof(reason),
+		     "the buffer is not registered with io_uring: the locked-memory limit is "
+		     "%llu KiB, so its pages are pinned at each read",
+		     (unsigned long long)limit.rlim_cur / 1024);
+	allow(verdict, reason,
+	      "raise the limit above the buffer's size: ulimit -l, LimitMEMLOCK= of systemd, "
+	      "--ulimit memlock= of a container");
+}
+
+static void refuse_pinning(struct gds_path_verdict *verdict)
+{
+	refuse(verdict,
+	       "the kernel cannot pin this mapping of the device's memory (EFAULT), as with "
+	       "memory that lies on a card",
+	       "allocate with GDS_BUFFER_HOST, or let the bytes bounce");
+}
+
+/* ---- Attaching ---- */
+
+/* Takes the route out of use; the reads that still name it find it closed. */
+static void retire_route(struct gds_reader *reader, struct route *route)
+{
+	pthread_mutex_lock(&reader->lock);
+	route->file = NULL;
+	route->buffer = NULL;
+	pthread_mutex_unlock(&reader->lock);
+	route_put(route, 1);
+}
+
+static void detach_file(struct attachment *attachment)
+{
+	struct reader_file *file = (struct reader_file *)attachment;
+	struct gds_reader *reader = attachment->reader;
+	struct route *route;
+
+	reader_drain(reader, attachment);
+	while ((route = file->routes) != NULL) {
+		file->routes = route->next;
+		retire_route(reader, route);
+	}
+	reader->lane->ops->file_remove(reader->lane, file->slot);
+	attachment_unlink(attachment);
+	free(file);
+}
+
+static void retire_routes_to(struct gds_reader *reader, struct reader_file *file,
+			     const struct reader_buffer *buffer)
+{
+	struct route **link = &file->routes;
+	struct route *route;
+
+	while ((route = *link) != NULL) {
+		if (route->buffer == buffer) {
+			*link = route->next;
+			retire_route(reader, route);
+		} else {
+			link = &route->next;
+		}
+	}
+}
+
+static void unregister_buffer(struct gds_reader *reader, struct reader_buffer *buffer)
+{
+	for (size_t i = 0; i < buffer->slot_count; i++) {
+		if (buffer->slots[i] != LANE_NO_BUFFER)
+			reader->lane->ops->buffer_remove(reader->lane, buffer->slots[i]);
+		buffer->slots[i] = LANE_NO_BUFFER;
+	}
+}
+
+static void detach_buffer(struct attachment *attachment)
+{
+	struct reader_buffer *buffer = (struct reader_buffer *)attachment;
+	struct gds_reader *reader = attachment->reader;
+	struct attachment *other;
+
+	reader_drain(reader, attachment);
+	for (other = reader->attachments; other; other = other->reader_next)
+		if (other->detach == detach_file)
+			retire_routes_to(reader, (struct reader_file *)other, buffer);
+	unregister_buffer(reader, buffer);
+	attachment_unlink(attachment);
+	free(buffer);
+}
+
+static void detach_device(struct attachment *attachment)
+{
+	struct reader_device *device = (struct reader_device *)attachment;
+	struct gds_reader *reader = attachment->reader;
+	struct reader_device **link = &reader->devices;
+
+	while (*link != device)
+		link = &(*link)->next;
+	*link = device->next;
+	if (device->staging)
+		device->device->backend->ops->staging_detach(device->staging);
+	attachment_unlink(attachment);
+	free(device);
+}
+
+static int attach_file(struct gds_reader *reader, struct gds_file *file,
+		       struct reader_file **attached)
+{
+	struct reader_file *new;
+	int err;
+
+	*attached = (struct reader_file *)attachment_find(&file->object, reader);
+	if (*attached)
+		return 0;
+	new = calloc(1, sizeof(*new));
+	if (!new)
+		return gds_fail_errno(ENOMEM, "cannot read %s", file->path);
+	new->attachment.detach = detach_file;
+	new->file = file;
+	new->direct = file->direct;
+	memcpy(new->reason, file->direct_reason, sizeof(new->reason));
+	err = reader->lane->ops->file_add(reader->lane, file->fd, &new->slot);
+	if (err) {
+		free(new);
+		return gds_fail_errno(-err, "cannot hand %s to the lane", file->path);
+	}
+	attachment_link(&new->attachment, reader, &file->object);
+	*attached = new;
+	return 0;
+}
+
+static int attach_device(struct gds_reader *reader, struct gds_device *device,
+			 struct reader_device **attached)
+{
+	struct reader_device *new;
+
+	*attached = (struct reader_device *)attachment_find(&device->object, reader);
+	if (*attached)
+		return 0;
+	new = calloc(1, sizeof(*new));
+	if (!new)
+		return gds_fail_errno(ENOMEM, "cannot read into a device");
+	new->attachment.detach = detach_device;
+	new->device = device;
+	new->copying_last = &new->copying_first;
+	new->next = reader->devices;
+	reader->devices = new;
+	attachment_link(&new->attachment, reader, &device->object);
+	*attached = new;
+	return 0;
+}
+
+/* Registers the slices of host memory, as far as the kernel lets it. */
+static void register_buffer(struct gds_reader *reader, struct reader_buffer *buffer)
+{
+	const struct backend_memory *memory = buffer->buffer->memory;
+	struct gds_path_verdict *verdict = &buffer->verdicts[GDS_PATH_MAPPED];
+	int err;
+
+	allow(verdict, "", "");
+	for (size_t i = 0; i < buffer->slot_count; i++) {
+		err = reader->lane->ops->buffer_add(
+			reader->lane, (char *)memory->host + i * SLICE_BYTES,
+			min_u64(memory->bytes - i * SLICE_BYTES, SLICE_BYTES), &buffer->slots[i]);
+		if (!err)
+			continue;
+		buffer->slots[i] = LANE_NO_BUFFER;
+		if (err == -EFAULT) {
+			unregister_buffer(reader, buffer);
+			refuse_pinning(verdict);
+			return;
+		}
+		if (err == -EOPNOTSUPP) /* the thread lane */
+			continue;
+		say_not_registered(verdict, -err);
+		gds_warn("%s", verdict->reason);
+		return;
+	}
+}
+
+static void judge_paths(struct gds_reader *reader, struct reader_buffer *buffer)
+{
+	const struct backend_memory *memory = buffer->buffer->memory;
+
+	refuse(&buffer->verdicts[GDS_PATH_DMABUF],
+	       "this version of gds does not read through "
+	       "dma-bufs yet",
+	       "use mapped or bounce");
+	allow(&buffer->verdicts[GDS_PATH_BOUNCE], "", "");
+	if (memory->host)
+		register_buffer(reader, buffer);
+	else
+		refuse(&buffer->verdicts[GDS_PATH_MAPPED],
+		       memory->no_host_reason ? memory->no_host_reason
+					      : "the CPU cannot address the buffer",
+		       memory->no_host_remedy ? memory->no_host_remedy
+					      : "allocate with GDS_BUFFER_HOST");
+}
+
+static int attach_buffer(struct gds_reader *reader, struct gds_buffer *buffer,
+			 struct reader_buffer **attached)
+{
+	size_t slices = (size_t)((buffer->memory->bytes + SLICE_BYTES - 1) / SLICE_BYTES);
+	struct reader_buffer *new;
+	int err;
+
+	*attached = (struct reader_buffer *)attachment_find(&buffer->object, reader);
+	if (*attached)
+		return 0;
+	new = calloc(1, sizeof(*new) + slices * sizeof(new->slots[0]));
+	if (!new)
+		return gds_fail_errno(ENOMEM, "cannot read into a buffer");
+	err = attach_device(reader, buffer->device, &new->device);
+	if (err) {
+		free(new);
+		return err;
+	}
+	new->attachment.detach = detach_buffer;
+	new->buffer = buffer;
+	new->slot_count = slices;
+	for (size_t i = 0; i < slices; i++)
+		new->slots[i] = LANE_NO_BUFFER;
+	judge_paths(reader, new);
+	attachment_link(&new->attachment, reader, &buffer->object);
+	*attached = new;
+	return 0;
+}
+
+int reader_device_stage(struct gds_reader *reader, struct reader_device *device)
+{
+	struct staging *staging = &reader->staging;
+	struct backend_device *backend = device->device->backend;
+	int err;
+
+	if (device->staging)
+		return 0;
+	if (!staging->memory) {
+		err = staging_open(staging);
+		if (err)
+			return err;
+		counter_add(&reader->counters.staging_bytes, staging->bytes);
+		if (reader->lane->ops->buffer_add(reader->lane, staging->memory, staging->bytes,
+						  &reader->staging_slot))
+			reader->staging_slot = LANE_NO_BUFFER; /* pinned at each read */
+	}
+	return backend->ops->staging_attach(backend, staging->memory, staging->bytes,
+					    &device->staging);
+}
+
+/* ---- Choosing ---- */
+
+/* The reader's files are read through the page cache from here on. */
+static int open_page_cache(struct gds_reader *reader, struct reader_file *file)
+{
+	uint32_t slot;
+	int fd = file_buffered_fd(file->file);
+	int err;
+
+	if (fd < 0)
+		return fd;
+	err = reader->lane->ops->file_add(reader->lane, fd, &slot);
+	if (err)
+		return err;
+	reader->lane->ops->file_remove(reader->lane, file->slot);
+	file->slot = slot;
+	file->direct = false;
+	gds_warn("%s is read through the page cache: %s", file->file->path, file->reason);
+	return 0;
+}
+
+int route_use_page_cache(struct gds_reader *reader, struct route *route)
+{
+	struct reader_file *file = route->file;
+
+	if (!file->direct)
+		return -EINVAL;
+	gds_text_set(file->reason, sizeof(file->reason),
+		     "a read with O_DIRECT was refused (EINVAL)");
+	return open_page_cache(reader, file);
+}
+
+int route_use_staging(struct route *route)
+{
+	struct gds_path_verdict *verdict = &route->buffer->verdicts[GDS_PATH_MAPPED];
+
+	if (route->pinned == GDS_PATH_MAPPED)
+		return -EOPNOTSUPP;
+	if (verdict->usable) {
+		refuse_pinning(verdict);
+		gds_warn("reads bounce from now on: %s", verdict->reason);
+	}
+	route->limits.direct = false;
+	route->path = GDS_PATH_BOUNCE;
+	return 0;
+}
+
+static int choose_path(struct route *route)
+{
+	static const enum gds_path preference[] = { GDS_PATH_DMABUF, GDS_PATH_MAPPED,
+						    GDS_PATH_BOUNCE };
+	const struct gds_path_verdict *verdicts = route->buffer->verdicts;
+
+	if (route->pinned != GDS_PATH_AUTO) {
+		route->path = route->pinned;
+		if (verdicts[route->path].usable)
+			return 0;
+		return gds_fail(EOPNOTSUPP, "path %s cannot be taken: %s; %s",
+				gds_path_name(route->path), verdicts[route->path].reason,
+				verdicts[route->path].remedy);
+	}
+	for (size_t i = 0; i < sizeof(preference) / sizeof(preference[0]); i++) {
+		route->path = preference[i];
+		if (verdicts[route->path].usable)
+			return 0;
+	}
+	return gds_fail(EOPNOTSUPP, "no path from %s to the buffer", route->file->file->path);
+}
+
+static int set_limits(struct gds_reader *reader, struct route *route)
+{
+	struct reader_file *file = route->file;
+	uint32_t offset_align = file->file->offset_align;
+	int err;
+
+	if (offset_align > reader->staging.large_bytes && file->direct) {
+		gds_text_set(file->reason, sizeof(file->reason),
+			     "its blocks of %u bytes are larger than the reader's transfers",
+			     offset_align);
+		err = open_page_cache(reader, file);
+		if (err)
+			return err;
+	}
+	if (!file->direct)
+		offset_align = 1;
+	route->limits = (struct plan_limits){
+		.offset_align = offset_align,
+		.memory_align = file->direct ? file->file->memory_align : 1,
+		.base = (uint32_t)((uintptr_t)route->buffer->buffer->memory->host % BASE_MODULUS),
+		.transfer_bytes =
+			(uint32_t)align_down(reader->options.transfer_bytes, offset_align),
+		.staged_bytes = (uint32_t)align_down(reader->staging.large_bytes, offset_align),
+		.direct = route->path != GDS_PATH_BOUNCE,
+	};
+	return 0;
+}
+
+struct route_request {
+	struct gds_file *file;
+	struct gds_buffer *buffer;
+	enum gds_path pinned;
+	struct route *route;
+};
+
+static struct route *find_route(struct gds_reader *reader, const struct route_request *request)
+{
+	struct reader_file *file =
+		(struct reader_file *)attachment_find(&request->file->object, reader);
+	struct route *route;
+
+	if (!file)
+		return NULL;
+	pthread_mutex_lock(&reader->lock);
+	for (route = file->routes; route; route = route->next)
+		if (route->buffer->buffer == request->buffer && route->pinned == request->pinned)
+			break;
+	if (route)
+		atomic_fetch_add(&route->references, 1);
+	pthread_mutex_unlock(&reader->lock);
+	return route;
+}
+
+static int make_route(struct gds_reader *reader, void *argument)
+{
+	struct route_request *request = argument;
+	struct route *route;
+	int err;
+
+	/* Another thread may have been first. */
+	request->route = find_route(reader, request);
+	if (request->route)
+		return 0;
+	route = calloc(1, sizeof(*route));
+	if (!route)
+		return gds_fail_errno(ENOMEM, "cannot read %s", request->file->path);
+	route->pinned = request->pinned;
+	err = attach_file(reader, request->file, &route->file);
+	if (!err)
+		err = attach_buffer(reader, request->buffer, &route->buffer);
+	if (!err)
+		err = choose_path(route);
+	if (!err)
+		err = set_limits(reader, route);
+	if (err) {
+		free(route);
+		return err;
+	}
+	atomic_init(&route->references, 2); /* the list's and the caller's */
+	pthread_mutex_lock(&reader->lock);
+	route->next = route->file->routes;
+	route->file->routes = route;
+	pthread_mutex_unlock(&reader->lock);
+	request->route = route;
+	return 0;
+}
+
+int route_get(struct gds_reader *reader, struct gds_file *file, struct gds_buffer *buffer,
+	      enum gds_path pinned, struct route **route)
+{
+	struct route_request request = { .file = file, .buffer = buffer, .pinned = pinned };
+	int err = 0;
+
+	request.route = find_route(reader, &request);
+	if (!request.route)
+		err = reader_run(reader, make_route, &request);
+	*route = request.route;
+	return err;
+}
+
+void route_hold(struct route *route, size_t references)
+{
+	atomic_fetch_add(&route->references, references);
+}
+
+void route_put(struct route *route, size_t references)
+{
+	if (references && atomic_fetch_sub(&route->references, references) == references)
+		free(route);
+}
+
+/* ---- Explaining ---- */
+
+struct explain_request {
+	struct gds_file *file;
+	struct gds_buffer *buffer;
+	struct gds_explanation explanation;
+};
+
+static int explain(struct gds_reader *reader, void *argument)
+{
+	struct explain_request *request = argument;
+	struct gds_explanation *explanation = &request->explanation;
+	struct gds_path_verdict *mapped = &explanation->paths[GDS_PATH_MAPPED];
+	struct route route = { 0 };
+	int err;
+
+	err = attach_file(reader, request->file, &route.file);
+	if (!err)
+		err = attach_buffer(reader, request->buffer, &route.buffer);
+	if (!err)
+		err = choose_path(&route);
+	if (!err)
+		err = set_limits(reader, &route);
+	if (err)
+		return err;
+	explanation->path = route.path;
+	explanation->lane = reader->lane_kind;
+	explanation->direct = route.file->direct;
+	explanation->offset_alignment = route.limits.offset_align;
+	explanation->memory_alignment = route.limits.memory_align;
+	memcpy(explanation->direct_reason, route.file->reason, sizeof(route.file->reason));
+	memcpy(explanation->lane_reason, reader->lane->reason, sizeof(reader->lane->reason));
+	memcpy(explanation->paths, route.buffer->verdicts, sizeof(explanation->paths));
+	if (mapped->usable && !route.file->direct && !mapped->reason[0])
+		allow(mapped, "the kernel copies the bytes out of its page cache",
+		      "keep the file on a file system that takes O_DIRECT");
+	return 0;
+}
+
+int gds_explain(struct gds_reader *reader, struct gds_file *file, struct gds_buffer *buffer,
+		struct gds_explanation *explanation)
+{
+	struct explain_request request = { .file = file, .buffer = buffer };
+	size_t size;
+	int err = reader_check(reader, "gds_explain");
+
+	if (err)
+		return err;
+	if (!file || !buffer || !explanation || explanation->size < sizeof(explanation->size))
+		return gds_fail(EINVAL, "gds_explain: pass a file, a buffer, and a structure "
+					"whose size is set");
+	err = reader_run(reader, explain, &request);
+	if (err)
+		return err;
+	size = min_u64(explanation->size, sizeof(request.explanation));
+	request.explanation.size = size;
+	memcpy(explanation, &request.explanation, size);
+	return 0;
+}

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "plan/plan.h"
+
+#include "base/bits.h"
+#include "memory/slice.h"
+
+/*
+ * Bytes of a direct operation that begins at the plan's next byte, 0 where none
+ * can begin there. It ends with its slice, since each is registered by itself.
+ */
+static uint64_t direct_bytes(const struct plan *plan, const struct plan_limits *limits)
+{
+	uint64_t bytes;
+
+	if (!limits->direct || !is_aligned(plan->offset, limits->offset_align) ||
+	    !is_aligned(plan->place + limits->base, limits->memory_align))
+		return 0;
+	bytes = min_u64(plan->left, limits->transfer_bytes);
+	bytes = min_u64(bytes, SLICE_BYTES - plan->place % SLICE_BYTES);
+	return align_down(bytes, limits->offset_align);
+}
+
+/*
+ * Whether a direct operation can begin at the next block boundary, so that only
+ * the bytes before it need staging.
+ */
+static bool direct_follows(const struct plan *plan, const struct plan_limits *limits, uint32_t skip)
+{
+	uint64_t edge = limits->offset_align - skip;
+	struct plan rest = { plan->offset + edge, plan->place + edge, plan->left - edge };
+
+	return plan->left > edge && direct_bytes(&rest, limits) > 0;
+}
+
+static void cut_direct(struct plan *plan, uint64_t bytes, struct plan_op *op)
+{
+	*op = (struct plan_op){
+		.offset = plan->offset,
+		.place = plan->place,
+		.length = (uint32_t)bytes,
+		.wanted = (uint32_t)bytes,
+	};
+}
+
+static void cut_staged(struct plan *plan, const struct plan_limits *limits, struct plan_op *op)
+{
+	uint32_t skip = (uint32_t)(plan->offset & (limits->offset_align - 1));
+	uint64_t length;
+
+	if (direct_follows(plan, limits, skip))
+		length = limits->offset_align;
+	else
+		length = min_u64(align_up(min_u64(plan->left, limits->staged_bytes) + skip,
+					  limits->offset_align),
+				 limits->staged_bytes);
+	*op = (struct plan_op){
+		.offset = plan->offset - skip,
+		.place = plan->place,
+		.length = (uint32_t)length,
+		.skip = skip,
+		.wanted = (uint32_t)min_u64(length - skip, plan->left),
+		.staged = true,
+	};
+}
+
+bool plan_next(struct plan *plan, const struct plan_limits *limits, struct plan_op *op)
+{
+	uint64_t bytes;
+
+	if (plan->left == 0)
+		return false;
+	bytes = direct_bytes(plan, limits);
+	if (bytes > 0)
+		cut_direct(plan, bytes, op);
+	else
+		cut_staged(plan, limits, op);
+	plan->offset += op->wanted;
+	plan->place += op->wanted;
+	plan->left -= op->wanted;
+	return true;
+}

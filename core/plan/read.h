@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One read while it is planned, scheduled and accounted for. Its batch holds it
+ * in an array; nothing is allocated per read.
+ */
+#ifndef GDS_PLAN_READ_H
+#define GDS_PLAN_READ_H
+
+#include "plan/plan.h"
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+struct route;	  /* path/route.h: the file, the buffer and the way between them */
+struct gds_batch; /* reader.h */
+
+struct read {
+	struct plan plan;		  /* what is not cut yet */
+	const struct plan_limits *limits; /* those of the route */
+	struct route *route;
+	struct gds_batch *batch;
+	uint64_t offset; /* asked for, in the file */
+	uint64_t length; /* asked for, then cut to the end of the file */
+	uint64_t buffer_offset;
+	uint64_t user_data;
+	uint64_t short_at;     /* bytes before the first one that the file lacks */
+	uint64_t direct_bytes; /* delivered by direct operations */
+	uint64_t staged_bytes; /* delivered by staged ones */
+	uint64_t error_offset; /* in the file, of the first failed operation */
+	uint64_t issued_ns;
+	uint64_t completed_ns;
+	uint32_t operations; /* taken and not finished */
+	int32_t error;	     /* 0 or a negative errno */
+	atomic_bool done;    /* set last, with release */
+};
+
+#endif

@@ -1,0 +1,650 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Readers: opening and closing, who drives, and one turn of driving. */
+#include "reader.h"
+
+#include "base/bits.h"
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "memory/buffer.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#define DEFAULT_QUEUE_DEPTH    64
+#define DEFAULT_THREADS	       8
+#define DEFAULT_TRANSFER_BYTES (UINT64_C(1) << 20)
+#define DEFAULT_STAGING_BYTES  (UINT64_C(64) << 20)
+#define MAX_QUEUE_DEPTH	       4096
+#define MAX_THREADS	       256
+#define MIN_TRANSFER_BYTES     (UINT64_C(4) << 10)
+#define MAX_TRANSFER_BYTES     (UINT64_C(64) << 20)
+#define MIN_STAGING_BYTES      (UINT64_C(1) << 20)
+#define MAX_STAGING_BYTES      (UINT64_C(1) << 30) /* what io_uring registers at once */
+
+/* How long a turn waits for a device's copies before it looks at the lane again. */
+#define COPY_WAIT_NS (1000 * UINT64_C(1000))
+/* How long a turn of draining waits. */
+#define DRAIN_WAIT_NS (100 * UINT64_C(1000) * 1000)
+
+/* ---- Options ---- */
+
+static bool in_range(uint64_t value, uint64_t low, uint64_t high)
+{
+	return value >= low && value <= high;
+}
+
+static int check_options(const struct gds_reader_options *options)
+{
+	const uint32_t known = GDS_READER_SINGLE_THREAD | GDS_READER_PROGRESS_THREAD;
+
+	if (options->flags & ~known || options->flags == known)
+		return gds_fail(EINVAL,
+				"gds_reader_open: flags 0x%x: take SINGLE_THREAD or "
+				"PROGRESS_THREAD, not both",
+				options->flags);
+	if (options->lane > GDS_LANE_THREADS)
+		return gds_fail(EINVAL, "gds_reader_open: there is no lane %u", options->lane);
+	if (!in_range(options->queue_depth, 1, MAX_QUEUE_DEPTH))
+		return gds_fail(EINVAL, "gds_reader_open: queue_depth %u is not in 1 to %d",
+				options->queue_depth, MAX_QUEUE_DEPTH);
+	if (!in_range(options->threads, 1, MAX_THREADS))
+		return gds_fail(EINVAL, "gds_reader_open: threads %u is not in 1 to %d",
+				options->threads, MAX_THREADS);
+	if (!in_range(options->transfer_bytes, MIN_TRANSFER_BYTES, MAX_TRANSFER_BYTES) ||
+	    !is_aligned(options->transfer_bytes, MIN_TRANSFER_BYTES))
+		return gds_fail(EINVAL,
+				"gds_reader_open: transfer_bytes %llu is not a multiple of 4096 "
+				"in 4 KiB to 64 MiB",
+				(unsigned long long)options->transfer_bytes);
+	if (!in_range(options->staging_bytes,
+		      max_u64(4 * options->transfer_bytes, MIN_STAGING_BYTES), MAX_STAGING_BYTES) ||
+	    !is_aligned(options->staging_bytes, MIN_TRANSFER_BYTES))
+		return gds_fail(EINVAL,
+				"gds_reader_open: staging_bytes %llu is not a multiple of 4096 "
+				"from 4 times transfer_bytes (at least 1 MiB) to 1 GiB",
+				(unsigned long long)options->staging_bytes);
+	return 0;
+}
+
+static int fill_options(struct gds_reader_options *full, const struct gds_reader_options *given)
+{
+	*full = (struct gds_reader_options){ .size = sizeof(*full) };
+	if (given) {
+		if (given->size < sizeof(given->size))
+			return gds_fail(EINVAL, "gds_reader_open: set the options' size");
+		memcpy(full, given, min_u64(given->size, sizeof(*full)));
+	}
+	if (!full->queue_depth)
+		full->queue_depth = DEFAULT_QUEUE_DEPTH;
+	if (!full->threads)
+		full->threads = DEFAULT_THREADS;
+	if (!full->transfer_bytes)
+		full->transfer_bytes = DEFAULT_TRANSFER_BYTES;
+	if (!full->staging_bytes)
+		full->staging_bytes = max_u64(DEFAULT_STAGING_BYTES, 4 * full->transfer_bytes);
+	return check_options(full);
+}
+
+/* ---- Fork ---- */
+
+static atomic_uint fork_generation;
+
+static void count_fork(void)
+{
+	atomic_fetch_add(&fork_generation, 1);
+}
+
+static void watch_forks(void)
+{
+	pthread_atfork(NULL, NULL, count_fork);
+}
+
+int reader_check(struct gds_reader *reader, const char *call)
+{
+	if (!reader)
+		return gds_fail(EINVAL, "%s: reader must not be NULL", call);
+	if (reader->fork_generation != atomic_load_explicit(&fork_generation, memory_order_relaxed))
+		return gds_fail(EPERM,
+				"%s: this reader was opened before fork(); open another one in "
+				"the child",
+				call);
+	return 0;
+}
+
+/* ---- Who drives ---- */
+
+/* Waits for `changed`, at most until `deadline_ns`. Lock held. */
+static int sleep_until(struct gds_reader *reader, uint64_t deadline_ns)
+{
+	struct timespec deadline;
+	int err = 0;
+
+	reader->sleepers++;
+	if (deadline_ns == UINT64_MAX) {
+		pthread_cond_wait(&reader->changed, &reader->lock);
+	} else {
+		deadline = clock_timespec(deadline_ns);
+		err = pthread_cond_timedwait(&reader->changed, &reader->lock, &deadline);
+	}
+	reader->sleepers--;
+	return -err;
+}
+
+static void tell_sleepers(struct gds_reader *reader)
+{
+	if (reader->sleepers)
+		pthread_cond_broadcast(&reader->changed);
+}
+
+static void wake_driver(struct gds_reader *reader)
+{
+	if (!reader->asleep)
+		return;
+	reader->asleep = false;
+	reader->lane->ops->wake(reader->lane);
+}
+
+/* Becomes the driver, ahead of threads that drive while they wait. Lock held. */
+static void claim(struct gds_reader *reader)
+{
+	reader->claims++;
+	while (reader->driving) {
+		wake_driver(reader);
+		sleep_until(reader, UINT64_MAX);
+	}
+	reader->claims--;
+	reader->driving = true;
+}
+
+static void stop_driving(struct gds_reader *reader)
+{
+	reader->driving = false;
+	tell_sleepers(reader);
+}
+
+int reader_run(struct gds_reader *reader, int (*run)(struct gds_reader *reader, void *argument),
+	       void *argument)
+{
+	struct command command = { .run = run, .argument = argument };
+	char message[GDS_ERROR_BYTES];
+
+	pthread_mutex_lock(&reader->lock);
+	if (!reader->has_progress) {
+		claim(reader);
+		pthread_mutex_unlock(&reader->lock);
+		command.result = run(reader, argument);
+		pthread_mutex_lock(&reader->lock);
+		stop_driving(reader);
+		pthread_mutex_unlock(&reader->lock);
+		return command.result;
+	}
+	command.message = message;
+	command.next = reader->commands;
+	reader->commands = &command;
+	wake_driver(reader);
+	while (!command.done)
+		sleep_until(reader, UINT64_MAX);
+	pthread_mutex_unlock(&reader->lock);
+	if (command.result < 0)
+		gds_fail(-command.result, "%s", message);
+	return command.result;
+}
+
+/* ---- Driving ---- */
+
+/* The batches whose cancel was asked for since the last turn. Lock held. */
+static struct gds_batch *list_cancels(struct gds_reader *reader)
+{
+	struct gds_batch *list = NULL;
+
+	if (!reader->cancels)
+		return NULL;
+	reader->cancels = false;
+	for (struct gds_batch *batch = reader->in_flight; batch; batch = batch->in_flight_next) {
+		if (!batch->cancel)
+			continue;
+		batch->cancel = false;
+		batch->cancel_next = list;
+		list = batch;
+	}
+	return list;
+}
+
+/*
+ * Takes over from the callers what they submitted and cancelled. Returns whether
+ * the turn may go to sleep: then what comes later finds the driver asleep, and
+ * wakes it.
+ */
+static bool take_inbox(struct gds_reader *reader, bool sleep)
+{
+	struct gds_batch *batch;
+	struct gds_batch *next;
+	struct gds_batch *cancels;
+
+	pthread_mutex_lock(&reader->lock);
+	batch = reader->inbox;
+	reader->inbox = NULL;
+	reader->inbox_last = &reader->inbox;
+	cancels = list_cancels(reader);
+	sleep = sleep && !reader->commands && !reader->claims;
+	reader->asleep = sleep;
+	pthread_mutex_unlock(&reader->lock);
+
+	for (; batch; batch = next) {
+		next = batch->next;
+		scheduler_add(&reader->scheduler, &batch->run);
+	}
+	for (batch = cancels; batch; batch = batch->cancel_next)
+		operations_cancel(reader, batch);
+	return sleep;
+}
+
+static void complete_batches(struct gds_reader *reader)
+{
+	struct gds_batch *batch = reader->completed;
+	struct gds_batch *next;
+
+	if (!batch)
+		return;
+	reader->completed = NULL;
+	for (next = batch; next; next = next->next)
+		batch_signal(next);
+
+	pthread_mutex_lock(&reader->lock);
+	for (; batch; batch = next) {
+		next = batch->next; /* once complete, the batch is its owner's again */
+		batch_leave(batch);
+	}
+	tell_sleepers(reader);
+	pthread_mutex_unlock(&reader->lock);
+	if (reader->notify)
+		eventfd_write(reader->eventfd, 1);
+}
+
+int reader_drive(struct gds_reader *reader, uint64_t wait_ns)
+{
+	bool copying;
+	size_t landed;
+	int err;
+
+	if (!take_inbox(reader, wait_ns > 0))
+		wait_ns = 0;
+	reader->now_ns = clock_now_ns();
+	operations_issue(reader);
+	if (reader->completed)
+		wait_ns = 0;
+
+	/* Copies are short, and the lane goes on meanwhile: wait for them first. */
+	copying = operations_copying(reader);
+	err = reader->lane->ops->enter(reader->lane, copying ? 0 : wait_ns);
+	landed = operations_reap(reader);
+	if (copying || operations_copying(reader))
+		operations_copied(reader, landed ? 0 : min_u64(wait_ns, COPY_WAIT_NS));
+	complete_batches(reader);
+	/* No descriptor tells when a device has copied: have an event loop come again. */
+	if (wait_ns == 0 && reader->notify && operations_copying(reader))
+		eventfd_write(reader->eventfd, 1);
+	return err;
+}
+
+static bool run_commands(struct gds_reader *reader)
+{
+	struct command *command;
+
+	pthread_mutex_lock(&reader->lock);
+	while ((command = reader->commands) != NULL) {
+		reader->commands = command->next;
+		pthread_mutex_unlock(&reader->lock);
+		command->result = command->run(reader, command->argument);
+		gds_text_set(command->message, GDS_ERROR_BYTES, "%s", gds_last_error());
+		pthread_mutex_lock(&reader->lock);
+		command->done = true;
+		tell_sleepers(reader);
+	}
+	pthread_mutex_unlock(&reader->lock);
+	return !reader->stop;
+}
+
+static void *progress_main(void *argument)
+{
+	struct gds_reader *reader = argument;
+
+	while (run_commands(reader))
+		reader_drive(reader, LANE_WAIT_FOREVER);
+	return NULL;
+}
+
+int reader_wait(struct gds_reader *reader, struct gds_batch *batch, uint64_t deadline_ns)
+{
+	uint64_t now_ns;
+	int err = 0;
+
+	pthread_mutex_lock(&reader->lock);
+	while (batch->state == BATCH_IN_FLIGHT && !err) {
+		if (reader->has_progress || reader->driving || reader->claims) {
+			err = sleep_until(reader, deadline_ns);
+			continue;
+		}
+		reader->driving = true;
+		pthread_mutex_unlock(&reader->lock);
+		now_ns = deadline_ns == UINT64_MAX ? 0 : clock_now_ns();
+		if (now_ns >= deadline_ns)
+			err = -ETIMEDOUT;
+		err = reader_drive(reader, err ? 0 : deadline_ns - now_ns) ?: err;
+		pthread_mutex_lock(&reader->lock);
+		stop_driving(reader);
+	}
+	if (batch->state != BATCH_IN_FLIGHT)
+		err = 0;
+	pthread_mutex_unlock(&reader->lock);
+	return err;
+}
+
+/* Drives one turn, if no one else does. */
+static void nudge(struct gds_reader *reader)
+{
+	pthread_mutex_lock(&reader->lock);
+	if (reader->has_progress || reader->driving) {
+		wake_driver(reader);
+		pthread_mutex_unlock(&reader->lock);
+		return;
+	}
+	reader->driving = true;
+	pthread_mutex_unlock(&reader->lock);
+	reader_drive(reader, 0);
+	pthread_mutex_lock(&reader->lock);
+	stop_driving(reader);
+	pthread_mutex_unlock(&reader->lock);
+}
+
+void reader_poll(struct gds_reader *reader)
+{
+	nudge(reader);
+}
+
+int reader_submit(struct gds_reader *reader, struct gds_batch *batch)
+{
+	bool closed;
+
+	pthread_mutex_lock(&reader->lock);
+	closed = reader->closed;
+	if (!closed) {
+		batch_enter(batch);
+		batch->next = NULL;
+		*reader->inbox_last = batch;
+		reader->inbox_last = &batch->next;
+	}
+	pthread_mutex_unlock(&reader->lock);
+	if (closed)
+		return gds_fail(ESHUTDOWN, "gds_batch_submit: the batch's reader was closed");
+	nudge(reader);
+	return 0;
+}
+
+void reader_cancel(struct gds_reader *reader, struct gds_batch *batch)
+{
+	pthread_mutex_lock(&reader->lock);
+	if (batch->state == BATCH_IN_FLIGHT) {
+		batch->cancel = true;
+		reader->cancels = true;
+	}
+	pthread_mutex_unlock(&reader->lock);
+	nudge(reader);
+}
+
+static bool any_in_flight_uses(struct gds_reader *reader, const struct attachment *attachment)
+{
+	bool found = false;
+
+	pthread_mutex_lock(&reader->lock);
+	for (struct gds_batch *batch = reader->in_flight; batch && !found;
+	     batch = batch->in_flight_next)
+		found = batch_uses(batch, attachment);
+	pthread_mutex_unlock(&reader->lock);
+	return found;
+}
+
+void reader_drain(struct gds_reader *reader, const struct attachment *attachment)
+{
+	while (any_in_flight_uses(reader, attachment))
+		reader_drive(reader, DRAIN_WAIT_NS);
+}
+
+/* ---- Opening and closing ---- */
+
+static int open_lane(struct gds_reader *reader, const struct lane_ops *uring)
+{
+	const struct gds_reader_options *options = &reader->options;
+	struct lane_options lane_options = {
+		.depth = options->queue_depth + reader->staging.count,
+		.threads = options->threads,
+	};
+	int err = -ENOSYS;
+
+	if (options->flags)
+		lane_options.flags = LANE_SINGLE_THREAD;
+	if (options->lane != GDS_LANE_THREADS)
+		err = uring->open(&reader->lane, &lane_options);
+	reader->lane_kind = GDS_LANE_URING;
+	if (!err || options->lane == GDS_LANE_URING)
+		return err;
+
+	char reason[sizeof(reader->lane->reason)] = "the thread lane was asked for";
+
+	if (options->lane == GDS_LANE_AUTO) {
+		gds_text_set(reason, sizeof(reason), "%s", gds_last_error());
+		gds_warn("reading with threads: %s", reason);
+	}
+	reader->lane_kind = GDS_LANE_THREADS;
+	err = lane_threads.open(&reader->lane, &lane_options);
+	if (!err)
+		memcpy(reader->lane->reason, reason, sizeof(reason));
+	return err;
+}
+
+static int start_progress(struct gds_reader *reader)
+{
+	sigset_t all;
+	sigset_t before;
+	int err;
+
+	if (!(reader->options.flags & GDS_READER_PROGRESS_THREAD))
+		return 0;
+	/* Signals are for the caller's threads. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	err = pthread_create(&reader->progress, NULL, progress_main, reader);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (err)
+		return gds_fail_errno(err, "cannot start a reader's progress thread");
+	reader->has_progress = true;
+	return 0;
+}
+
+static void init_sync(struct gds_reader *reader)
+{
+	pthread_condattr_t attributes;
+
+	pthread_condattr_init(&attributes);
+	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+	pthread_cond_init(&reader->changed, &attributes);
+	pthread_condattr_destroy(&attributes);
+	pthread_mutex_init(&reader->lock, NULL);
+	reader->inbox_last = &reader->inbox;
+}
+
+int reader_open(struct gds_reader **reader_out, const struct gds_reader_options *options,
+		const struct lane_ops *uring)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+	struct gds_reader_options full;
+	struct gds_reader *reader;
+	int err;
+
+	if (!reader_out)
+		return gds_fail(EINVAL, "gds_reader_open: reader must not be NULL");
+	err = fill_options(&full, options);
+	if (err)
+		return err;
+	pthread_once(&once, watch_forks);
+	reader = calloc(1, sizeof(*reader));
+	if (!reader)
+		return gds_fail_errno(ENOMEM, "cannot open a reader");
+	reader->references = 1;
+	reader->options = full;
+	reader->fork_generation = atomic_load(&fork_generation);
+	reader->staging_slot = LANE_NO_BUFFER;
+	init_sync(reader);
+	scheduler_init(&reader->scheduler, full.queue_depth);
+	staging_layout(&reader->staging, full.staging_bytes, (uint32_t)full.transfer_bytes);
+	reader->eventfd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (reader->eventfd < 0) {
+		err = gds_fail_errno(errno, "cannot open a reader's eventfd");
+		goto out;
+	}
+	err = operations_open(reader);
+	if (!err)
+		err = open_lane(reader, uring);
+	if (!err)
+		err = start_progress(reader);
+	if (err)
+		goto out;
+	*reader_out = reader;
+	return 0;
+out:
+	gds_reader_close(reader);
+	return err;
+}
+
+int gds_reader_open(struct gds_reader **reader, const struct gds_reader_options *options)
+{
+	return reader_open(reader, options, &lane_uring);
+}
+
+/* Cancels what is in flight, and lets go of everything the reader has met. */
+static int wind_up(struct gds_reader *reader, void *argument)
+{
+	struct attachment *attachment;
+
+	pthread_mutex_lock(&reader->lock);
+	reader->closed = true;
+	for (struct gds_batch *batch = reader->in_flight; batch; batch = batch->in_flight_next) {
+		batch->cancel = true;
+		reader->cancels = true;
+	}
+	pthread_mutex_unlock(&reader->lock);
+	reader_drain(reader, NULL);
+	while ((attachment = reader->attachments) != NULL)
+		attachment->detach(attachment);
+	if (reader->staging_slot != LANE_NO_BUFFER)
+		reader->lane->ops->buffer_remove(reader->lane, reader->staging_slot);
+	staging_close(&reader->staging);
+	reader->stop = true;
+	return 0;
+}
+
+/* Whoever came too late for the progress thread finds nothing left to detach. */
+static void end_progress(struct gds_reader *reader)
+{
+	if (!reader->has_progress)
+		return;
+	pthread_join(reader->progress, NULL);
+	pthread_mutex_lock(&reader->lock);
+	reader->has_progress = false;
+	pthread_mutex_unlock(&reader->lock);
+	run_commands(reader);
+}
+
+void gds_reader_close(struct gds_reader *reader)
+{
+	if (!reader)
+		return;
+	/* A child of fork() shares the ring with its parent: leave it alone. */
+	if (reader_check(reader, "gds_reader_close"))
+		return;
+	if (reader->lane) {
+		reader_run(reader, wind_up, NULL);
+		end_progress(reader);
+		reader->lane->ops->close(reader->lane);
+	}
+	operations_close(reader);
+	if (reader->eventfd >= 0)
+		close(reader->eventfd);
+	reader_put(reader);
+}
+
+void reader_get(struct gds_reader *reader)
+{
+	atomic_fetch_add(&reader->references, 1);
+}
+
+void reader_put(struct gds_reader *reader)
+{
+	if (atomic_fetch_sub(&reader->references, 1) != 1)
+		return;
+	pthread_cond_destroy(&reader->changed);
+	pthread_mutex_destroy(&reader->lock);
+	free(reader);
+}
+
+/* ---- Looking at it ---- */
+
+static int start_notifying(struct gds_reader *reader, void *argument)
+{
+	/* With a progress thread only complete batches are news. */
+	if (!reader->notify && !reader->has_progress)
+		reader->lane->ops->notify(reader->lane, reader->eventfd);
+	reader->notify = true;
+	return 0;
+}
+
+int gds_reader_eventfd(struct gds_reader *reader)
+{
+	int err = reader_check(reader, "gds_reader_eventfd");
+
+	if (!err)
+		err = reader_run(reader, start_notifying, NULL);
+	return err ? err : reader->eventfd;
+}
+
+const char *gds_reader_lane_reason(struct gds_reader *reader)
+{
+	return reader ? reader->lane->reason : "";
+}
+
+int gds_reader_stats(struct gds_reader *reader, struct gds_stats *stats)
+{
+	const struct counters *counters = &reader->counters;
+	struct gds_stats full;
+	size_t size;
+	int err = reader_check(reader, "gds_reader_stats");
+
+	if (err)
+		return err;
+	if (!stats || stats->size < sizeof(stats->size))
+		return gds_fail(EINVAL, "gds_reader_stats: pass a structure whose size is set");
+	size = min_u64(stats->size, sizeof(full));
+	full = (struct gds_stats){
+		.size = size,
+		.reads = counters->reads,
+		.reads_failed = counters->reads_failed,
+		.reads_cancelled = counters->reads_cancelled,
+		.operations = counters->operations,
+		.retries = counters->retries,
+		.fallbacks = counters->fallbacks,
+		.device_copies = counters->device_copies,
+		.in_flight = counters->in_flight,
+		.in_flight_peak = counters->in_flight_peak,
+		.staging_bytes = counters->staging_bytes,
+		.lane = reader->lane_kind,
+	};
+	for (int path = 0; path < GDS_PATH_COUNT; path++)
+		full.path_bytes[path] = counters->path_bytes[path];
+	memcpy(stats, &full, size);
+	return 0;
+}

@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A reader and its batches, as the files of the core see them.
+ *
+ * The driver. One thread at a time drives a reader: it alone touches the lane,
+ * the scheduler, the staging memory, operations and the reads of batches in
+ * flight, and needs no lock for that. Whoever waits for a batch drives until it
+ * is complete, if no other thread does; a reader with a progress thread is always
+ * driven by that one. The lock covers what passes between threads: the inbox,
+ * the state of batches, and who drives. It is held across no system call.
+ */
+#ifndef GDS_READER_H
+#define GDS_READER_H
+
+#include "attach.h"
+#include "lane/lane.h"
+#include "path/route.h"
+#include "path/staging.h"
+#include "plan/scheduler.h"
+
+#include <gds/gds.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
+/* One aligned I/O on its way, and the copy that follows a staged one. */
+struct op {
+	struct plan_op io;
+	struct plan rest; /* of this piece, still to be read after io: see operation.c */
+	struct read *read;
+	struct op *next;   /* in the free, starved or copying list */
+	uint64_t ticket;   /* of the device's copy */
+	uint32_t chunk;	   /* of staging memory, or STAGING_NONE */
+	uint32_t arrived;  /* bytes of io that the storage has delivered */
+	uint32_t attempts; /* that brought nothing */
+	bool in_lane;
+};
+
+struct gds_batch {
+	struct schedule_run run; /* its reads and their count are the batch's */
+	struct gds_reader *reader;
+	size_t capacity;
+	enum gds_path path;
+	uint32_t flags;
+	enum batch_state { BATCH_IDLE, BATCH_IN_FLIGHT, BATCH_COMPLETE } state; /* lock */
+	bool cancel;		       /* lock: asked for, and not yet seen to by the driver */
+	struct gds_batch *cancel_next; /* the driver's list of those it cancels */
+	atomic_size_t open; /* reads that are not done; written by the driver in flight */
+	size_t failures;
+	size_t first_failure;
+	struct gds_batch *next;		  /* lock: in the reader's inbox */
+	struct gds_batch *in_flight_next; /* lock: in the reader's list */
+	struct gds_batch **in_flight_link;
+	struct batch_signal *signals;
+};
+
+struct batch_signal {
+	struct batch_signal *next;
+	struct gds_device *device;
+	uint64_t semaphore;
+	uint64_t value;
+};
+
+/* Written by the driver alone, read by anyone: no more than relaxed is needed. */
+struct counters {
+	atomic_uint_fast64_t reads;
+	atomic_uint_fast64_t reads_failed;
+	atomic_uint_fast64_t reads_cancelled;
+	atomic_uint_fast64_t path_bytes[GDS_PATH_COUNT];
+	atomic_uint_fast64_t operations;
+	atomic_uint_fast64_t retries;
+	atomic_uint_fast64_t fallbacks;
+	atomic_uint_fast64_t device_copies;
+	atomic_uint_fast64_t in_flight;
+	atomic_uint_fast64_t in_flight_peak;
+	atomic_uint_fast64_t staging_bytes;
+};
+
+/* Something to be done by the driver. */
+struct command {
+	struct command *next;
+	int (*run)(struct gds_reader *reader, void *argument);
+	void *argument;
+	char *message; /* of GDS_ERROR_BYTES: what the driver's thread had to say */
+	int result;
+	bool done;
+};
+
+struct gds_reader {
+	atomic_uint references;
+	struct gds_reader_options options;
+	unsigned fork_generation;
+	struct lane *lane;
+	enum gds_lane lane_kind;
+	int eventfd;
+	atomic_bool notify; /* someone has asked for the eventfd */
+
+	/* The driver's alone. */
+	struct scheduler scheduler;
+	struct staging staging;
+	uint32_t staging_slot; /* in the lane, or LANE_NO_BUFFER */
+	struct op *ops;
+	struct op *free_ops;
+	struct op *starved_first; /* ready, but for staging memory; in order */
+	struct op **starved_last;
+	struct reader_device *devices;
+	struct gds_batch *completed; /* within one turn, linked by next */
+	uint64_t now_ns;
+	struct counters counters;
+
+	/* Under lists_lock of attach.c. */
+	struct attachment *attachments;
+
+	/* Under the lock. */
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	unsigned sleepers; /* threads that wait for `changed` */
+	unsigned claims;   /* threads that want to drive, ahead of those who wait */
+	bool driving;
+	bool asleep; /* the driver waits in the lane, and may need wake() */
+	bool closed;
+	bool stop;    /* the progress thread ends */
+	bool cancels; /* a batch's cancel was asked for */
+	struct gds_batch *inbox;
+	struct gds_batch **inbox_last;
+	struct gds_batch *in_flight;
+	struct command *commands;
+	pthread_t progress;
+	bool has_progress;
+};
+
+static inline void counter_add(atomic_uint_fast64_t *counter, uint64_t amount)
+{
+	uint64_t value = atomic_load_explicit(counter, memory_order_relaxed);
+
+	atomic_store_explicit(counter, value + amount, memory_order_relaxed);
+}
+
+/* gds_reader_open(), with another lane in the place of io_uring's: for simulations. */
+int reader_open(struct gds_reader **reader, const struct gds_reader_options *options,
+		const struct lane_ops *uring);
+
+void reader_get(struct gds_reader *reader);
+void reader_put(struct gds_reader *reader);
+
+/* Runs something as the driver, at the next opportunity, and waits for it. */
+int reader_run(struct gds_reader *reader, int (*run)(struct gds_reader *reader, void *argument),
+	       void *argument);
+
+/* Refuses a call in a child of fork(), or on a closed reader, with a reason. */
+int reader_check(struct gds_reader *reader, const char *call);
+
+/*
+ * One turn of the driver: issues, waits for at most `wait_ns` (not past a wake),
+ * and sees to what completed. -EINTR where a signal ended the wait.
+ */
+int reader_drive(struct gds_reader *reader, uint64_t wait_ns);
+
+/* Drives until no batch in flight touches the object: from within the driver. */
+void reader_drain(struct gds_reader *reader, const struct attachment *attachment);
+
+/*
+ * Waits until the batch is complete, driving if no one else does. `deadline_ns`
+ * is of CLOCK_MONOTONIC, UINT64_MAX for none.
+ */
+int reader_wait(struct gds_reader *reader, struct gds_batch *batch, uint64_t deadline_ns);
+
+/* Puts the batch into the inbox, and has it begun. -ESHUTDOWN on a closed reader. */
+int reader_submit(struct gds_reader *reader, struct gds_batch *batch);
+void reader_poll(struct gds_reader *reader);
+void reader_cancel(struct gds_reader *reader, struct gds_batch *batch);
+
+/*
+ * Makes sure that the reader has staging memory and that the device can copy
+ * from it. Called by the driver.
+ */
+int reader_device_stage(struct gds_reader *reader, struct reader_device *device);
+
+/* operation.c: the life of operations. Called by the driver. */
+int operations_open(struct gds_reader *reader);
+void operations_close(struct gds_reader *reader);
+void operations_issue(struct gds_reader *reader);
+/* Reaps the lane and starts copies. Returns how many completions there were. */
+size_t operations_reap(struct gds_reader *reader);
+/* Sees to finished copies, waiting for the next one for at most `wait_ns`. */
+void operations_copied(struct gds_reader *reader, uint64_t wait_ns);
+bool operations_copying(const struct gds_reader *reader);
+void operations_cancel(struct gds_reader *reader, struct gds_batch *batch);
+
+/* batch.c. Enter and leave move it to and from the reader's list: lock held. */
+void batch_enter(struct gds_batch *batch);
+void batch_leave(struct gds_batch *batch);
+void batch_signal(struct gds_batch *batch);
+/* Whether a read of the batch names the attachment; any batch does where it is NULL. */
+bool batch_uses(const struct gds_batch *batch, const struct attachment *attachment);
+
+#endif
