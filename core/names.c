@@ -3,7 +3,7 @@
 #include <gds/gds.h>
 
 #define STRING_OF(number) #number
-#define STRING(number)	  STRING_OF(number)
+#define STRING(number)    STRING_OF(number)
 
 const char *gds_version(void)
 {

@@ -16,11 +16,11 @@
 #include <unistd.h>
 
 #define DEFAULT_QUEUE_DEPTH    64
-#define DEFAULT_THREADS	       8
+#define DEFAULT_THREADS        8
 #define DEFAULT_TRANSFER_BYTES (UINT64_C(1) << 20)
 #define DEFAULT_STAGING_BYTES  (UINT64_C(64) << 20)
-#define MAX_QUEUE_DEPTH	       4096
-#define MAX_THREADS	       256
+#define MAX_QUEUE_DEPTH        4096
+#define MAX_THREADS            256
 #define MIN_TRANSFER_BYTES     (UINT64_C(4) << 10)
 #define MAX_TRANSFER_BYTES     (UINT64_C(64) << 20)
 #define MIN_STAGING_BYTES      (UINT64_C(1) << 20)

@@ -30,7 +30,7 @@ struct op {
 	struct read *read;
 	struct op *next;   /* in the free, starved or copying list */
 	uint64_t ticket;   /* of the device's copy */
-	uint32_t chunk;	   /* of staging memory, or STAGING_NONE */
+	uint32_t chunk;    /* of staging memory, or STAGING_NONE */
 	uint32_t arrived;  /* bytes of io that the storage has delivered */
 	uint32_t attempts; /* that brought nothing */
 	bool in_lane;
@@ -43,12 +43,12 @@ struct gds_batch {
 	enum gds_path path;
 	uint32_t flags;
 	enum batch_state { BATCH_IDLE, BATCH_IN_FLIGHT, BATCH_COMPLETE } state; /* lock */
-	bool cancel;		       /* lock: asked for, and not yet seen to by the driver */
+	bool cancel;                   /* lock: asked for, and not yet seen to by the driver */
 	struct gds_batch *cancel_next; /* the driver's list of those it cancels */
 	atomic_size_t open; /* reads that are not done; written by the driver in flight */
 	size_t failures;
 	size_t first_failure;
-	struct gds_batch *next;		  /* lock: in the reader's inbox */
+	struct gds_batch *next;           /* lock: in the reader's inbox */
 	struct gds_batch *in_flight_next; /* lock: in the reader's list */
 	struct gds_batch **in_flight_link;
 	struct batch_signal *signals;

@@ -16,8 +16,8 @@
 #include <stdint.h>
 
 #define LANE_WAIT_FOREVER UINT64_MAX
-#define LANE_NO_BUFFER UINT32_MAX
-#define LANE_TOKEN_MAX (UINT64_MAX - 2) /* the last two are the lane's own */
+#define LANE_NO_BUFFER    UINT32_MAX
+#define LANE_TOKEN_MAX    (UINT64_MAX - 2) /* the last two are the lane's own */
 
 enum lane_flag {
 	LANE_SINGLE_THREAD = 1u << 0,
@@ -31,12 +31,12 @@ struct lane_options {
 
 /* One read. The address lies in the registered buffer, if one is named. */
 struct lane_read {
-	uint64_t token;   /* handed back in the completion; at most LANE_TOKEN_MAX */
-	uint64_t offset;  /* in the file */
+	uint64_t token;  /* handed back in the completion; at most LANE_TOKEN_MAX */
+	uint64_t offset; /* in the file */
 	void *address;
 	uint32_t length;
-	uint32_t file;    /* from file_add */
-	uint32_t buffer;  /* from buffer_add, or LANE_NO_BUFFER */
+	uint32_t file;   /* from file_add */
+	uint32_t buffer; /* from buffer_add, or LANE_NO_BUFFER */
 };
 
 struct lane_completion {

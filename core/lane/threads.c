@@ -32,7 +32,7 @@
 struct threads_lane {
 	struct lane base;
 
-	uint32_t mask;	 /* of both rings, whose size is a power of two */
+	uint32_t mask;   /* of both rings, whose size is a power of two */
 	uint32_t queued; /* jobs ever queued: the driver's alone */
 	int doorbell;
 	atomic_bool woken;

@@ -81,9 +81,9 @@ struct uring_lane {
 	uint32_t *cq_khead;
 	uint32_t *cq_ktail;
 
-	int enter_fd;	      /* the ring's, or its number among the thread's own */
+	int enter_fd;         /* the ring's, or its number among the thread's own */
 	uint32_t enter_flags; /* IORING_ENTER_REGISTERED_RING for the latter */
-	bool adopted;	      /* an issuer is set, or none is needed */
+	bool adopted;         /* an issuer is set, or none is needed */
 	bool wake_armed;
 	uint32_t cancels; /* queued since the submission ring was last empty */
 	atomic_bool woken;

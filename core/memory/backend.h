@@ -54,9 +54,9 @@ struct backend_staging {
 struct backend_copy {
 	struct backend_memory *memory;
 	struct backend_staging *staging;
-	uint64_t offset;	 /* in the memory; the range may span slices */
+	uint64_t offset;         /* in the memory; the range may span slices */
 	uint64_t staging_offset; /* in the staging memory */
-	uint64_t bytes;		 /* any alignment */
+	uint64_t bytes;          /* any alignment */
 };
 
 struct backend_ops {
@@ -117,7 +117,7 @@ struct backend_ops {
 			uint32_t *crc32);
 };
 
-extern const struct backend_ops backend_host;	/* backends/host/ */
+extern const struct backend_ops backend_host;   /* backends/host/ */
 extern const struct backend_ops backend_vulkan; /* backends/vulkan/ */
 
 /* The backends, in the order of preference; `*count` of them. */

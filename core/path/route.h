@@ -23,8 +23,8 @@ struct op;
 struct reader_file {
 	struct attachment attachment;
 	struct gds_file *file;
-	uint32_t slot;	  /* in the lane: of the descriptor that reads now use */
-	bool direct;	  /* that descriptor has O_DIRECT */
+	uint32_t slot;    /* in the lane: of the descriptor that reads now use */
+	bool direct;      /* that descriptor has O_DIRECT */
 	char reason[256]; /* why not */
 	struct route *routes;
 };
@@ -60,9 +60,9 @@ struct route {
 	struct plan_limits limits;
 	struct reader_file *file;     /* NULL once the file or the buffer was closed */
 	struct reader_buffer *buffer; /* NULL likewise */
-	struct route *next;	      /* of the same file */
-	enum gds_path path;	      /* of direct operations */
-	enum gds_path pinned;	      /* AUTO, or the one the caller asked for */
+	struct route *next;           /* of the same file */
+	enum gds_path path;           /* of direct operations */
+	enum gds_path pinned;         /* AUTO, or the one the caller asked for */
 	atomic_size_t references;     /* reads of batches, in flight or not */
 };
 

@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 #define STAGING_SMALL_BYTES (UINT32_C(16) << 10)
-#define STAGING_NONE	    UINT32_MAX
+#define STAGING_NONE        UINT32_MAX
 
 struct staging {
 	char *memory; /* NULL until staging_open() */

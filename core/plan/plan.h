@@ -18,26 +18,26 @@
 
 /* What one file allows, when read into one buffer. Alignments: powers of two. */
 struct plan_limits {
-	uint32_t offset_align;	 /* of file offsets and lengths; 1 for buffered reads */
-	uint32_t memory_align;	 /* of addresses; 1 for buffered reads */
-	uint32_t base;		 /* the buffer's address, modulo 4096 */
+	uint32_t offset_align;   /* of file offsets and lengths; 1 for buffered reads */
+	uint32_t memory_align;   /* of addresses; 1 for buffered reads */
+	uint32_t base;           /* the buffer's address, modulo 4096 */
 	uint32_t transfer_bytes; /* most of a direct operation, multiple of offset_align */
-	uint32_t staged_bytes;	 /* most of a staged operation, multiple of offset_align */
-	bool direct;		 /* whether direct operations are possible at all */
+	uint32_t staged_bytes;   /* most of a staged operation, multiple of offset_align */
+	bool direct;             /* whether direct operations are possible at all */
 };
 
 /* What of a read is not cut yet. */
 struct plan {
 	uint64_t offset; /* in the file, of the next wanted byte */
-	uint64_t place;	 /* in the buffer, where it goes */
-	uint64_t left;	 /* bytes wanted from there on */
+	uint64_t place;  /* in the buffer, where it goes */
+	uint64_t left;   /* bytes wanted from there on */
 };
 
 struct plan_op {
 	uint64_t offset; /* in the file, aligned */
-	uint64_t place;	 /* in the buffer, of the first wanted byte */
+	uint64_t place;  /* in the buffer, of the first wanted byte */
 	uint32_t length; /* bytes that the storage moves, aligned */
-	uint32_t skip;	 /* of these, how many come before the first wanted one */
+	uint32_t skip;   /* of these, how many come before the first wanted one */
 	uint32_t wanted; /* bytes that go to the buffer */
 	bool staged;
 };

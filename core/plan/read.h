@@ -11,11 +11,11 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
-struct route;	  /* path/route.h: the file, the buffer and the way between them */
+struct route;     /* path/route.h: the file, the buffer and the way between them */
 struct gds_batch; /* reader.h */
 
 struct read {
-	struct plan plan;		  /* what is not cut yet */
+	struct plan plan;                 /* what is not cut yet */
 	const struct plan_limits *limits; /* those of the route */
 	struct route *route;
 	struct gds_batch *batch;
@@ -30,7 +30,7 @@ struct read {
 	uint64_t issued_ns;
 	uint64_t completed_ns;
 	uint32_t operations; /* taken and not finished */
-	int32_t error;	     /* 0 or a negative errno */
+	int32_t error;       /* 0 or a negative errno */
 	atomic_bool done;    /* set last, with release */
 };
 

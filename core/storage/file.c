@@ -64,13 +64,13 @@ static const char *file_system_name(int fd)
 		long magic;
 		const char *name;
 	} names[] = {
-		{ TMPFS_MAGIC, "tmpfs" },	{ OVERLAYFS_SUPER_MAGIC, "overlayfs" },
-		{ EXT4_SUPER_MAGIC, "ext4" },	{ XFS_SUPER_MAGIC, "xfs" },
+		{ TMPFS_MAGIC, "tmpfs" },       { OVERLAYFS_SUPER_MAGIC, "overlayfs" },
+		{ EXT4_SUPER_MAGIC, "ext4" },   { XFS_SUPER_MAGIC, "xfs" },
 		{ BTRFS_SUPER_MAGIC, "btrfs" }, { NFS_SUPER_MAGIC, "nfs" },
-		{ FUSE_SUPER_MAGIC, "fuse" },	{ PROC_SUPER_MAGIC, "proc" },
-		{ SYSFS_MAGIC, "sysfs" },	{ V9FS_MAGIC, "9p" },
+		{ FUSE_SUPER_MAGIC, "fuse" },   { PROC_SUPER_MAGIC, "proc" },
+		{ SYSFS_MAGIC, "sysfs" },       { V9FS_MAGIC, "9p" },
 		{ SQUASHFS_MAGIC, "squashfs" }, { EROFS_SUPER_MAGIC_V1, "erofs" },
-		{ F2FS_SUPER_MAGIC, "f2fs" },	{ RAMFS_MAGIC, "ramfs" },
+		{ F2FS_SUPER_MAGIC, "f2fs" },   { RAMFS_MAGIC, "ramfs" },
 	};
 	struct statfs status;
 

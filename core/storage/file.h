@@ -12,12 +12,12 @@
 struct gds_file {
 	struct object object;
 	char *path;
-	int fd;		 /* with O_DIRECT if `direct` */
+	int fd;          /* with O_DIRECT if `direct` */
 	int buffered_fd; /* through the page cache; -1 until file_buffered_fd() */
 	bool block_device;
 	bool direct;
 	char direct_reason[256]; /* why not direct */
-	uint32_t offset_align;	 /* 1 where reads are buffered, as is memory_align */
+	uint32_t offset_align;   /* 1 where reads are buffered, as is memory_align */
 	uint32_t memory_align;
 	atomic_uint_fast64_t bytes; /* as of `stamp` */
 	atomic_uint_fast64_t stamp;

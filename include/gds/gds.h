@@ -102,9 +102,9 @@ GDS_API const char *gds_lane_name(enum gds_lane lane);
 
 enum gds_reader_flag {
 	/*
-	 * All calls on the reader and its batches come from the one thread that
-	 * opened it. io_uring then needs no locking inside the kernel
-	 * (IORING_SETUP_SINGLE_ISSUER, DEFER_TASKRUN).
+	 * All calls on the reader and its batches come from one thread, which also
+	 * closes the files and frees the buffers that it read. io_uring then needs
+	 * no locking inside the kernel (IORING_SETUP_SINGLE_ISSUER, DEFER_TASKRUN).
 	 */
 	GDS_READER_SINGLE_THREAD = 1u << 0,
 	/*
@@ -116,16 +116,19 @@ enum gds_reader_flag {
 
 /* Zero stands for the default in every field but `size`. */
 struct gds_reader_options {
-	size_t size;            /* sizeof(struct gds_reader_options) */
-	uint32_t flags;         /* of enum gds_reader_flag */
-	uint32_t lane;          /* of enum gds_lane */
-	uint32_t queue_depth;   /* most operations in flight, 1 to 4096; default 64 */
-	uint32_t threads;       /* of the thread lane, 1 to 256; default 8 */
-	uint64_t transfer_bytes; /* most bytes of one operation, 4 KiB to 64 MiB, a
-				  * multiple of 4 KiB; default 1 MiB */
-	uint64_t staging_bytes; /* host memory of the bounce path and of unaligned
-				 * edges; at least 4 times transfer_bytes; default
-				 * 64 MiB. Allocated at the first use. */
+	size_t size;          /* sizeof(struct gds_reader_options) */
+	uint32_t flags;       /* of enum gds_reader_flag */
+	uint32_t lane;        /* of enum gds_lane */
+	uint32_t queue_depth; /* most operations in flight, 1 to 4096; default 64 */
+	uint32_t threads;     /* of the thread lane, 1 to 256; default 8 */
+	/* Most bytes of one operation: 4 KiB to 64 MiB, a multiple of 4 KiB; default 1 MiB. */
+	uint64_t transfer_bytes;
+	/*
+	 * Host memory for the bounce path and for unaligned edges, allocated at the
+	 * first use: at least 4 times transfer_bytes and 1 MiB, at most 1 GiB;
+	 * default 64 MiB.
+	 */
+	uint64_t staging_bytes;
 };
 
 /*
@@ -150,19 +153,19 @@ GDS_API void gds_reader_close(struct gds_reader *reader);
 GDS_API int gds_reader_eventfd(struct gds_reader *reader);
 
 struct gds_stats {
-	size_t size; /* sizeof(struct gds_stats), set by the caller */
-	uint64_t reads;           /* completed, failed ones included */
+	size_t size;    /* sizeof(struct gds_stats), set by the caller */
+	uint64_t reads; /* completed, failed ones included */
 	uint64_t reads_failed;
 	uint64_t reads_cancelled;
 	uint64_t path_bytes[GDS_PATH_COUNT]; /* delivered, by the path that carried them */
-	uint64_t operations;      /* issued to the lane */
-	uint64_t retries;         /* operations issued again: short, or -EAGAIN */
-	uint64_t fallbacks;       /* operations that changed their path or way of opening */
-	uint64_t device_copies;   /* pieces copied by a device from staging memory */
-	uint64_t in_flight;       /* operations, now */
+	uint64_t operations;                 /* issued to the lane */
+	uint64_t retries;                    /* operations issued again: short, or -EAGAIN */
+	uint64_t fallbacks;     /* operations that changed their path or way of opening */
+	uint64_t device_copies; /* pieces copied by a device from staging memory */
+	uint64_t in_flight;     /* operations, now */
 	uint64_t in_flight_peak;
-	uint64_t staging_bytes;   /* staging memory allocated, now */
-	uint32_t lane;            /* of enum gds_lane: the one in use */
+	uint64_t staging_bytes; /* staging memory allocated, now */
+	uint32_t lane;          /* of enum gds_lane: the one in use */
 };
 
 /* Fills `stats`, of which only the first `stats->size` bytes are written. */
@@ -221,7 +224,7 @@ GDS_API int gds_device_get_info(struct gds_device *device, struct gds_device_inf
  * they may be NULL where no one else uses it.
  */
 struct gds_vulkan_device {
-	size_t size; /* sizeof(struct gds_vulkan_device) */
+	size_t size;                  /* sizeof(struct gds_vulkan_device) */
 	void *get_instance_proc_addr; /* PFN_vkGetInstanceProcAddr; NULL: of libvulkan.so.1 */
 	void *instance;               /* VkInstance */
 	void *physical_device;        /* VkPhysicalDevice */
@@ -264,16 +267,22 @@ GDS_API int gds_buffer_import_host(struct gds_buffer **buffer, struct gds_device
 
 /* A VkBuffer of the caller's device, and the memory that is bound to it. */
 struct gds_vulkan_buffer {
-	size_t size;        /* sizeof(struct gds_vulkan_buffer) */
-	uint64_t buffer;    /* VkBuffer, with VK_BUFFER_USAGE_TRANSFER_DST_BIT; with
-			     * TRANSFER_SRC too for gds_buffer_copy_out, and with
-			     * STORAGE_BUFFER for gds_buffer_checksum */
-	uint64_t memory;    /* VkDeviceMemory */
+	size_t size; /* sizeof(struct gds_vulkan_buffer) */
+	/*
+	 * VkBuffer, with VK_BUFFER_USAGE_TRANSFER_DST_BIT; with TRANSFER_SRC too for
+	 * gds_buffer_copy_out(), and with STORAGE_BUFFER for gds_buffer_checksum().
+	 */
+	uint64_t buffer;
+	uint64_t memory;        /* VkDeviceMemory */
 	uint64_t memory_offset; /* where in the memory the buffer is bound */
-	uint64_t bytes;     /* of the buffer that may be used */
-	uint32_t memory_type; /* index of the memory's type */
-	void *mapping;      /* where the caller has mapped the buffer's first byte, or NULL:
-			     * gds then maps it itself where the type is host visible */
+	uint64_t bytes;         /* of the buffer that may be used */
+	uint32_t memory_type;   /* index of the memory's type */
+	/*
+	 * Where the caller has mapped the buffer's first byte. NULL where the memory
+	 * is not mapped: gds maps it where its type is host visible. Vulkan lets a
+	 * memory be mapped only once, so a caller that has mapped it must say where.
+	 */
+	void *mapping;
 };
 
 GDS_API int gds_buffer_import_vulkan(struct gds_buffer **buffer, struct gds_device *device,
@@ -354,9 +363,9 @@ struct gds_result {
 	int64_t bytes;
 	uint64_t user_data;
 	uint64_t path_bytes[GDS_PATH_COUNT]; /* by the path that carried them */
-	uint64_t error_offset;  /* where in the file the first failed operation began */
-	uint64_t issued_ns;     /* first operation handed to the lane */
-	uint64_t completed_ns;  /* last byte in place */
+	uint64_t error_offset; /* where in the file the first failed operation began */
+	uint64_t issued_ns;    /* first operation handed to the lane */
+	uint64_t completed_ns; /* last byte in place */
 };
 
 enum gds_batch_flag {
@@ -365,9 +374,12 @@ enum gds_batch_flag {
 };
 
 struct gds_batch_options {
-	size_t size;     /* sizeof(struct gds_batch_options) */
-	uint32_t path;   /* of enum gds_path; anything but AUTO pins it: a read that
-			  * cannot take it fails with -EOPNOTSUPP and the reason */
+	size_t size; /* sizeof(struct gds_batch_options) */
+	/*
+	 * Of enum gds_path. Anything but AUTO pins the path: a read that cannot take
+	 * it fails with -EOPNOTSUPP and the reason.
+	 */
+	uint32_t path;
 	uint32_t flags;  /* of enum gds_batch_flag */
 	size_t capacity; /* reads to make room for at once; grows as needed */
 };
@@ -460,9 +472,9 @@ struct gds_path_verdict {
 };
 
 struct gds_explanation {
-	size_t size;   /* sizeof(struct gds_explanation), set by the caller */
-	uint32_t path; /* of enum gds_path: what auto takes for aligned reads */
-	uint32_t lane; /* of enum gds_lane */
+	size_t size;               /* sizeof(struct gds_explanation), set by the caller */
+	uint32_t path;             /* of enum gds_path: what auto takes for aligned reads */
+	uint32_t lane;             /* of enum gds_lane */
 	uint32_t direct;           /* 1 where the file is read with O_DIRECT */
 	uint32_t offset_alignment; /* of file offsets and lengths that need no edges */
 	uint32_t memory_alignment; /* of addresses that take O_DIRECT */
@@ -475,8 +487,8 @@ struct gds_explanation {
  * Tells which path a read of `file` into `buffer` takes, and why not the others.
  * Nothing is read of the file, but the buffer may be registered with the kernel.
  */
-GDS_API int gds_explain(struct gds_reader *reader, struct gds_file *file,
-			struct gds_buffer *buffer, struct gds_explanation *explanation);
+GDS_API int gds_explain(struct gds_reader *reader, struct gds_file *file, struct gds_buffer *buffer,
+			struct gds_explanation *explanation);
 
 #ifdef __cplusplus
 }
