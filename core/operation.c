@@ -24,10 +24,15 @@
 /* Times that an operation is issued again without a byte of progress. */
 #define ATTEMPTS_MAX 64
 
+size_t reader_operations(const struct gds_reader *reader)
+{
+	return (size_t)reader->options.queue_depth + reader->staging[STAGING_SMALL].count +
+	       reader->staging[STAGING_LARGE].count;
+}
+
 int operations_open(struct gds_reader *reader)
 {
-	/* Each may be in the lane or hold a chunk that the device still copies from. */
-	size_t count = (size_t)reader->options.queue_depth + reader->staging.count;
+	size_t count = reader_operations(reader);
 
 	reader->ops = calloc(count, sizeof(*reader->ops));
 	if (!reader->ops)
@@ -43,6 +48,22 @@ int operations_open(struct gds_reader *reader)
 void operations_close(struct gds_reader *reader)
 {
 	free(reader->ops);
+}
+
+/* ---- Staging memory ---- */
+
+/* The pool that the operation's chunk is of, or is to be of. */
+static struct staging_pool *pool_of(struct gds_reader *reader, const struct op *op)
+{
+	return &reader->staging[staging_size_for(op->io.length)];
+}
+
+static void give_chunk(struct gds_reader *reader, struct op *op)
+{
+	if (op->chunk == STAGING_NONE)
+		return;
+	staging_give(pool_of(reader, op), op->chunk);
+	op->chunk = STAGING_NONE;
 }
 
 /* ---- The end of reads and operations ---- */
@@ -91,8 +112,7 @@ static void release_op(struct gds_reader *reader, struct op *op)
 {
 	struct read *read = op->read;
 
-	if (op->chunk != STAGING_NONE)
-		staging_give(&reader->staging, op->chunk);
+	give_chunk(reader, op);
 	op->next = reader->free_ops;
 	reader->free_ops = op;
 	if (--read->operations == 0 && (read->plan.left == 0 || read->error))
@@ -112,9 +132,10 @@ static void queue_op(struct gds_reader *reader, struct op *op)
 	};
 
 	if (op->io.staged) {
-		lane_read.address =
-			reader->staging.memory + staging_offset(&reader->staging, op->chunk);
-		lane_read.buffer = reader->staging_slot;
+		const struct staging_pool *pool = pool_of(reader, op);
+
+		lane_read.address = pool->memory + staging_offset(pool, op->chunk);
+		lane_read.buffer = reader->staging_slots[staging_size_for(op->io.length)];
 	} else {
 		lane_read.address = (char *)route->buffer->buffer->memory->host + op->io.place;
 		lane_read.buffer = route->buffer->slots[op->io.place / SLICE_BYTES];
@@ -140,13 +161,14 @@ static bool start_op(struct gds_reader *reader, struct op *op)
 
 	if (op->io.staged) {
 		if (!err)
-			err = reader_device_stage(reader, op->read->route->buffer->device);
+			err = reader_device_stage(reader, op->read->route->buffer->device,
+						  staging_size_for(op->io.length));
 		if (err) {
 			scheduler_landed(&reader->scheduler);
 			fail_op(reader, op, err);
 			return true;
 		}
-		op->chunk = staging_take(&reader->staging, op->io.length);
+		op->chunk = staging_take(pool_of(reader, op));
 		if (op->chunk == STAGING_NONE)
 			return false;
 	}
@@ -168,10 +190,7 @@ static void continue_op(struct gds_reader *reader, struct op *op)
 		release_op(reader, op);
 		return;
 	}
-	if (op->chunk != STAGING_NONE) {
-		staging_give(&reader->staging, op->chunk);
-		op->chunk = STAGING_NONE;
-	}
+	give_chunk(reader, op);
 	plan_next(&op->rest, op->read->limits, &op->io);
 	scheduler_again(&reader->scheduler);
 	if (!start_op(reader, op))
@@ -349,9 +368,9 @@ static void add_copy(struct gds_reader *reader, struct op *op, uint32_t bytes)
 
 	device->copies[i] = (struct backend_copy){
 		.memory = buffer->buffer->memory,
-		.staging = device->staging,
+		.staging = device->staging[staging_size_for(op->io.length)],
 		.offset = op->io.place,
-		.staging_offset = staging_offset(&reader->staging, op->chunk) + op->io.skip,
+		.staging_offset = staging_offset(pool_of(reader, op), op->chunk) + op->io.skip,
 		.bytes = bytes,
 	};
 	device->waiting[i] = op;
@@ -446,7 +465,7 @@ void operations_copied(struct gds_reader *reader, uint64_t wait_ns)
 void operations_cancel(struct gds_reader *reader, struct gds_batch *batch)
 {
 	struct schedule_run *run = &batch->run;
-	size_t count = (size_t)reader->options.queue_depth + reader->staging.count;
+	size_t count = reader_operations(reader);
 	struct read *read;
 
 	scheduler_remove(&reader->scheduler, run);

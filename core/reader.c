@@ -421,7 +421,7 @@ static int open_lane(struct gds_reader *reader, const struct lane_ops *uring)
 {
 	const struct gds_reader_options *options = &reader->options;
 	struct lane_options lane_options = {
-		.depth = options->queue_depth + reader->staging.count,
+		.depth = (uint32_t)reader_operations(reader),
 		.threads = options->threads,
 	};
 	int err = -ENOSYS;
@@ -498,10 +498,11 @@ int reader_open(struct gds_reader **reader_out, const struct gds_reader_options 
 	reader->references = 1;
 	reader->options = full;
 	reader->fork_generation = atomic_load(&fork_generation);
-	reader->staging_slot = LANE_NO_BUFFER;
+	for (int size = 0; size < STAGING_SIZES; size++)
+		reader->staging_slots[size] = LANE_NO_BUFFER;
 	init_sync(reader);
 	scheduler_init(&reader->scheduler, full.queue_depth);
-	staging_layout(&reader->staging, full.staging_bytes, (uint32_t)full.transfer_bytes);
+	staging_layout(reader->staging, full.staging_bytes, (uint32_t)full.transfer_bytes);
 	reader->eventfd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (reader->eventfd < 0) {
 		err = gds_fail_errno(errno, "cannot open a reader's eventfd");
@@ -541,9 +542,11 @@ static int wind_up(struct gds_reader *reader, void *argument)
 	reader_drain(reader, NULL);
 	while ((attachment = reader->attachments) != NULL)
 		attachment->detach(attachment);
-	if (reader->staging_slot != LANE_NO_BUFFER)
-		reader->lane->ops->buffer_remove(reader->lane, reader->staging_slot);
-	staging_close(&reader->staging);
+	for (int size = 0; size < STAGING_SIZES; size++) {
+		if (reader->staging_slots[size] != LANE_NO_BUFFER)
+			reader->lane->ops->buffer_remove(reader->lane, reader->staging_slots[size]);
+		staging_close(&reader->staging[size]);
+	}
 	reader->stop = true;
 	return 0;
 }

@@ -30,7 +30,7 @@ struct op {
 	struct read *read;
 	struct op *next;   /* in the free, starved or copying list */
 	uint64_t ticket;   /* of the device's copy */
-	uint32_t chunk;    /* of staging memory, or STAGING_NONE */
+	uint32_t chunk;    /* of staging memory for io.length, or STAGING_NONE */
 	uint32_t arrived;  /* bytes of io that the storage has delivered */
 	uint32_t attempts; /* that brought nothing */
 	bool in_lane;
@@ -97,8 +97,8 @@ struct gds_reader {
 
 	/* The driver's alone. */
 	struct scheduler scheduler;
-	struct staging staging;
-	uint32_t staging_slot; /* in the lane, or LANE_NO_BUFFER */
+	struct staging_pool staging[STAGING_SIZES];
+	uint32_t staging_slots[STAGING_SIZES]; /* in the lane, or LANE_NO_BUFFER */
 	struct op *ops;
 	struct op *free_ops;
 	struct op *starved_first; /* ready, but for staging memory; in order */
@@ -171,10 +171,14 @@ void reader_poll(struct gds_reader *reader);
 void reader_cancel(struct gds_reader *reader, struct gds_batch *batch);
 
 /*
- * Makes sure that the reader has staging memory and that the device can copy
- * from it. Called by the driver.
+ * Makes sure that the reader has staging memory of this size and that the device
+ * can copy from it. Called by the driver.
  */
-int reader_device_stage(struct gds_reader *reader, struct reader_device *device);
+int reader_device_stage(struct gds_reader *reader, struct reader_device *device,
+			enum staging_size size);
+
+/* Operations that there may be: in the lane, or with a chunk that is copied from. */
+size_t reader_operations(const struct gds_reader *reader);
 
 /* operation.c: the life of operations. Called by the driver. */
 int operations_open(struct gds_reader *reader);

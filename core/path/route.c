@@ -138,8 +138,9 @@ static void detach_device(struct attachment *attachment)
 	while (*link != device)
 		link = &(*link)->next;
 	*link = device->next;
-	if (device->staging)
-		device->device->backend->ops->staging_detach(device->staging);
+	for (int size = 0; size < STAGING_SIZES; size++)
+		if (device->staging[size])
+			device->device->backend->ops->staging_detach(device->staging[size]);
 	attachment_unlink(attachment);
 	free(device);
 }
@@ -267,25 +268,35 @@ static int attach_buffer(struct gds_reader *reader, struct gds_buffer *buffer,
 	return 0;
 }
 
-int reader_device_stage(struct gds_reader *reader, struct reader_device *device)
+static int open_staging(struct gds_reader *reader, enum staging_size size)
 {
-	struct staging *staging = &reader->staging;
-	struct backend_device *backend = device->device->backend;
-	int err;
+	struct staging_pool *pool = &reader->staging[size];
+	int err = staging_open(pool);
 
-	if (device->staging)
+	if (err)
+		return err;
+	counter_add(&reader->counters.staging_bytes, staging_bytes(pool));
+	if (reader->lane->ops->buffer_add(reader->lane, pool->memory, staging_bytes(pool),
+					  &reader->staging_slots[size]))
+		reader->staging_slots[size] = LANE_NO_BUFFER; /* pinned at each read */
+	return 0;
+}
+
+int reader_device_stage(struct gds_reader *reader, struct reader_device *device,
+			enum staging_size size)
+{
+	struct staging_pool *pool = &reader->staging[size];
+	struct backend_device *backend = device->device->backend;
+	int err = 0;
+
+	if (device->staging[size])
 		return 0;
-	if (!staging->memory) {
-		err = staging_open(staging);
-		if (err)
-			return err;
-		counter_add(&reader->counters.staging_bytes, staging->bytes);
-		if (reader->lane->ops->buffer_add(reader->lane, staging->memory, staging->bytes,
-						  &reader->staging_slot))
-			reader->staging_slot = LANE_NO_BUFFER; /* pinned at each read */
-	}
-	return backend->ops->staging_attach(backend, staging->memory, staging->bytes,
-					    &device->staging);
+	if (!pool->memory)
+		err = open_staging(reader, size);
+	if (err)
+		return err;
+	return backend->ops->staging_attach(backend, pool->memory, staging_bytes(pool),
+					    &device->staging[size]);
 }
 
 /* ---- Choosing ---- */
@@ -363,7 +374,7 @@ static int set_limits(struct gds_reader *reader, struct route *route)
 	uint32_t offset_align = file->file->offset_align;
 	int err;
 
-	if (offset_align > reader->staging.large_bytes && file->direct) {
+	if (offset_align > reader->staging[STAGING_LARGE].chunk_bytes && file->direct) {
 		gds_text_set(file->reason, sizeof(file->reason),
 			     "its blocks of %u bytes are larger than the reader's transfers",
 			     offset_align);
@@ -379,7 +390,8 @@ static int set_limits(struct gds_reader *reader, struct route *route)
 		.base = (uint32_t)((uintptr_t)route->buffer->buffer->memory->host % BASE_MODULUS),
 		.transfer_bytes =
 			(uint32_t)align_down(reader->options.transfer_bytes, offset_align),
-		.staged_bytes = (uint32_t)align_down(reader->staging.large_bytes, offset_align),
+		.staged_bytes = (uint32_t)align_down(reader->staging[STAGING_LARGE].chunk_bytes,
+						     offset_align),
 		.direct = route->path != GDS_PATH_BOUNCE,
 	};
 	return 0;

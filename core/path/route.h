@@ -8,6 +8,7 @@
 
 #include "attach.h"
 #include "memory/backend.h"
+#include "path/staging.h"
 #include "plan/plan.h"
 
 #include <gds/gds.h>
@@ -45,7 +46,7 @@ struct reader_buffer {
 struct reader_device {
 	struct attachment attachment;
 	struct gds_device *device;
-	struct backend_staging *staging;
+	struct backend_staging *staging[STAGING_SIZES];
 	struct reader_device *next; /* in the reader's list */
 	/* Operations whose bytes are in staging memory, to be handed to the device. */
 	struct backend_copy copies[COPIES_AT_ONCE];
