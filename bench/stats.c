@@ -55,23 +55,6 @@ void histogram_clear(struct histogram *histogram)
 	histogram->low = UINT64_MAX;
 }
 
-/*
- * Values below two rounds of steps have a bucket each. Above, the bits after the
- * leading one choose among HISTOGRAM_STEPS buckets of its power of two.
- */
-static unsigned int bucket_of(uint64_t value)
-{
-	unsigned int top, shift;
-
-	if (value < HISTOGRAM_STEPS)
-		return (unsigned int)value;
-	top = 63 - (unsigned int)__builtin_clzll(value);
-	if (top >= HISTOGRAM_TOP_BIT)
-		return HISTOGRAM_BUCKETS - 1;
-	shift = top - HISTOGRAM_STEP_BITS;
-	return shift * HISTOGRAM_STEPS + (unsigned int)(value >> shift);
-}
-
 /* The largest value that falls into the bucket. */
 static uint64_t bucket_high(unsigned int bucket)
 {
@@ -81,17 +64,6 @@ static uint64_t bucket_high(unsigned int bucket)
 		return bucket;
 	shift = bucket / HISTOGRAM_STEPS - 1;
 	return ((uint64_t)(bucket - shift * HISTOGRAM_STEPS + 1) << shift) - 1;
-}
-
-void histogram_add(struct histogram *histogram, uint64_t value)
-{
-	histogram->buckets[bucket_of(value)]++;
-	histogram->count++;
-	histogram->sum += value;
-	if (value < histogram->low)
-		histogram->low = value;
-	if (value > histogram->high)
-		histogram->high = value;
 }
 
 static uint64_t clamp(uint64_t value, uint64_t low, uint64_t high)

@@ -27,7 +27,7 @@ double cpu_seconds_per_gib(const struct cpu_time *cpu, uint64_t bytes);
  * recording is a shift and an add.
  */
 #define HISTOGRAM_STEP_BITS 6
-#define HISTOGRAM_STEPS	    (1u << HISTOGRAM_STEP_BITS)
+#define HISTOGRAM_STEPS     (1u << HISTOGRAM_STEP_BITS)
 #define HISTOGRAM_TOP_BIT   34
 #define HISTOGRAM_BUCKETS   ((HISTOGRAM_TOP_BIT - HISTOGRAM_STEP_BITS + 1) * HISTOGRAM_STEPS)
 
@@ -40,7 +40,34 @@ struct histogram {
 };
 
 void histogram_clear(struct histogram *histogram);
-void histogram_add(struct histogram *histogram, uint64_t value);
+
+/*
+ * Values below two rounds of steps have a bucket each. Above, the bits after the
+ * leading one choose among HISTOGRAM_STEPS buckets of its power of two.
+ */
+static inline unsigned int histogram_bucket(uint64_t value)
+{
+	unsigned int shift;
+
+	if (value < HISTOGRAM_STEPS)
+		return (unsigned int)value;
+	if (value >> HISTOGRAM_TOP_BIT)
+		return HISTOGRAM_BUCKETS - 1;
+	shift = 63 - (unsigned int)__builtin_clzll(value) - HISTOGRAM_STEP_BITS;
+	return shift * HISTOGRAM_STEPS + (unsigned int)(value >> shift);
+}
+
+/* Inline: it is called for each read that is measured. */
+static inline void histogram_add(struct histogram *histogram, uint64_t value)
+{
+	histogram->buckets[histogram_bucket(value)]++;
+	histogram->count++;
+	histogram->sum += value;
+	if (value < histogram->low)
+		histogram->low = value;
+	if (value > histogram->high)
+		histogram->high = value;
+}
 
 /* A value that `percent` of the values do not exceed; exact at 0 and 100, 0 if empty. */
 uint64_t histogram_percentile(const struct histogram *histogram, double percent);
