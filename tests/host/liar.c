@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What goes wrong rarely or never on a good day, made to happen: linked into a
+ * gds-bench of the tests in place of some calls of the library (ld's --wrap).
+ * GDS_LIAR names the lie:
+ *
+ *   untouched   reads complete with success, and the buffer is as it was before
+ *   flip        one bit of the last byte that a batch read is wrong
+ *   checksum    the device's checksum is wrong
+ *   truncate    GDS_LIAR_FILE loses its second half just before the read
+ *   change      GDS_LIAR_FILE has its first byte changed just before the read
+ *   signal      SIGTERM comes while the batch is in flight
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <gds/gds.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define MOST_REQUESTS 1024
+
+ssize_t __real_gds_batch_add(struct gds_batch *batch, const struct gds_request *requests,
+			     size_t count);
+int __real_gds_batch_submit(struct gds_batch *batch);
+int __real_gds_batch_wait(struct gds_batch *batch, int64_t timeout_ns);
+int __real_gds_buffer_checksum(struct gds_buffer *buffer, uint64_t offset, uint64_t bytes,
+			       uint32_t *crc32);
+
+ssize_t __wrap_gds_batch_add(struct gds_batch *batch, const struct gds_request *requests,
+			     size_t count);
+int __wrap_gds_batch_submit(struct gds_batch *batch);
+int __wrap_gds_batch_wait(struct gds_batch *batch, int64_t timeout_ns);
+int __wrap_gds_buffer_checksum(struct gds_buffer *buffer, uint64_t offset, uint64_t bytes,
+			       uint32_t *crc32);
+
+/* Of the batch that was filled last: read has one at a time. */
+static struct gds_request added[MOST_REQUESTS];
+static void *saved[MOST_REQUESTS];
+static size_t added_count;
+
+static int lie_is(const char *lie)
+{
+	const char *wanted = getenv("GDS_LIAR");
+
+	return wanted && strcmp(wanted, lie) == 0;
+}
+
+static void must(int ok)
+{
+	if (!ok)
+		abort();
+}
+
+static void truncate_file(void)
+{
+	struct stat status;
+	const char *name = getenv("GDS_LIAR_FILE");
+
+	must(name && stat(name, &status) == 0);
+	must(truncate(name, status.st_size / 2) == 0);
+}
+
+static void change_file(void)
+{
+	unsigned char byte;
+	const char *name = getenv("GDS_LIAR_FILE");
+	int fd = name ? open(name, O_RDWR | O_CLOEXEC) : -1;
+
+	must(fd >= 0 && pread(fd, &byte, 1, 0) == 1);
+	byte ^= 1;
+	must(pwrite(fd, &byte, 1, 0) == 1 && fsync(fd) == 0);
+	close(fd);
+}
+
+static void save_buffers(void)
+{
+	for (size_t i = 0; i < added_count; i++) {
+		const struct gds_request *request = &added[i];
+
+		free(saved[i]);
+		saved[i] = malloc(request->length);
+		must(saved[i] && gds_buffer_copy_out(request->buffer, request->buffer_offset,
+						     saved[i], request->length) == 0);
+	}
+}
+
+static void restore_buffers(void)
+{
+	for (size_t i = 0; i < added_count; i++)
+		must(gds_buffer_copy_in(added[i].buffer, added[i].buffer_offset, saved[i],
+					added[i].length) == 0);
+}
+
+static void flip_bit(void)
+{
+	const struct gds_request *request = &added[added_count - 1];
+	uint64_t offset = request->buffer_offset + request->length - 1;
+	unsigned char byte;
+
+	must(gds_buffer_copy_out(request->buffer, offset, &byte, 1) == 0);
+	byte ^= 0x10;
+	must(gds_buffer_copy_in(request->buffer, offset, &byte, 1) == 0);
+}
+
+ssize_t __wrap_gds_batch_add(struct gds_batch *batch, const struct gds_request *requests,
+			     size_t count)
+{
+	must(count <= MOST_REQUESTS);
+	memcpy(added, requests, count * sizeof(*requests));
+	added_count = count;
+	return __real_gds_batch_add(batch, requests, count);
+}
+
+int __wrap_gds_batch_submit(struct gds_batch *batch)
+{
+	if (lie_is("untouched"))
+		save_buffers();
+	if (lie_is("truncate"))
+		truncate_file();
+	if (lie_is("change"))
+		change_file();
+	return __real_gds_batch_submit(batch);
+}
+
+int __wrap_gds_batch_wait(struct gds_batch *batch, int64_t timeout_ns)
+{
+	static int signalled;
+	int error;
+
+	if (lie_is("signal") && !signalled) {
+		signalled = 1;
+		raise(SIGTERM);
+		return -EINTR;
+	}
+	error = __real_gds_batch_wait(batch, timeout_ns);
+	if (error == 0 && lie_is("untouched"))
+		restore_buffers();
+	if (error == 0 && lie_is("flip"))
+		flip_bit();
+	return error;
+}
+
+int __wrap_gds_buffer_checksum(struct gds_buffer *buffer, uint64_t offset, uint64_t bytes,
+			       uint32_t *crc32)
+{
+	int error = __real_gds_buffer_checksum(buffer, offset, bytes, crc32);
+
+	if (error == 0 && lie_is("checksum"))
+		*crc32 ^= 1;
+	return error;
+}
