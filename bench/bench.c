@@ -24,7 +24,7 @@
  * they are spread over: when one batch is done, the rest still overfill the queue.
  */
 #define DEPTH_FACTOR 2u
-#define BATCHES	     8u
+#define BATCHES      8u
 #define BATCH_LEAST  4u /* reads of a batch, so that a shallow queue costs no more per read */
 
 #define PROGRESS_STEPS 1000
@@ -38,7 +38,7 @@ enum phase {
 struct slot {
 	struct gds_batch *batch;
 	struct gds_request *requests; /* batch_reads of them; only the offsets change */
-	size_t count;		      /* submitted, 0 where it is idle */
+	size_t count;                 /* submitted, 0 where it is idle */
 };
 
 struct run {
@@ -52,7 +52,7 @@ struct run {
 	uint64_t working_set;
 
 	enum phase phase;
-	uint64_t left;	 /* reads to submit until the phase ends, where it ends by count */
+	uint64_t left;   /* reads to submit until the phase ends, where it ends by count */
 	uint64_t end_ns; /* when it ends, where it ends by time */
 	uint64_t begin_ns;
 	struct cpu_time begin_cpu;

@@ -171,7 +171,7 @@ struct view {
 static void print_path(const struct gds_explanation *explanation, int path)
 {
 	const struct gds_path_verdict *verdict = &explanation->paths[path];
-	const char *word = !verdict->usable		    ? "cannot be used"
+	const char *word = !verdict->usable                 ? "cannot be used"
 			   : (int)explanation->path == path ? "taken"
 							    : "usable";
 

@@ -20,8 +20,8 @@
 #define ALL   (CHECK | READ | BENCH)
 
 #define FIELD(name) offsetof(struct options, name)
-#define KIB(n)	    ((uint64_t)(n) << 10)
-#define MIB(n)	    ((uint64_t)(n) << 20)
+#define KIB(n)      ((uint64_t)(n) << 10)
+#define MIB(n)      ((uint64_t)(n) << 20)
 #define SECONDS(n)  ((uint64_t)(n)*1000000000)
 #define ANY_SIZE    0, INT64_MAX
 

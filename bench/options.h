@@ -13,7 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define GDS_BENCH_TEXT(number)	#number
+#define GDS_BENCH_TEXT(number)  #number
 #define GDS_BENCH_QUOTE(number) GDS_BENCH_TEXT(number)
 #define GDS_BENCH_VERSION                  \
 	GDS_BENCH_QUOTE(GDS_VERSION_MAJOR) \
@@ -47,15 +47,15 @@ struct options {
 	uint64_t lane; /* of enum gds_lane */
 	uint64_t direction;
 	uint64_t offset;
-	uint64_t length;	/* OPTION_UNSET: to the end */
-	uint64_t buffer_bytes;	/* OPTION_UNSET: chosen */
+	uint64_t length;        /* OPTION_UNSET: to the end */
+	uint64_t buffer_bytes;  /* OPTION_UNSET: chosen */
 	uint64_t buffer_offset; /* OPTION_UNSET: chosen */
 	uint64_t block_bytes;
 	uint64_t queue_depth;
 	uint64_t staging_bytes;
 	uint64_t threads;
-	uint64_t size;	  /* OPTION_UNSET: the whole file */
-	uint64_t count;	  /* OPTION_UNSET: no limit */
+	uint64_t size;    /* OPTION_UNSET: the whole file */
+	uint64_t count;   /* OPTION_UNSET: no limit */
 	uint64_t runtime; /* nanoseconds; OPTION_UNSET: one pass */
 	uint64_t warmup;  /* nanoseconds */
 	uint64_t seed;
@@ -67,12 +67,12 @@ struct options {
 };
 
 enum option_type {
-	OPTION_FLAG,	 /* no value */
-	OPTION_TEXT,	 /* a const char * */
-	OPTION_NUMBER,	 /* the rest are uint64_t */
-	OPTION_SIZE,	 /* bytes */
+	OPTION_FLAG,     /* no value */
+	OPTION_TEXT,     /* a const char * */
+	OPTION_NUMBER,   /* the rest are uint64_t */
+	OPTION_SIZE,     /* bytes */
 	OPTION_DURATION, /* nanoseconds */
-	OPTION_CHOICE,	 /* the index in `choices` */
+	OPTION_CHOICE,   /* the index in `choices` */
 };
 
 struct option_spec {
@@ -84,7 +84,7 @@ struct option_spec {
 	uint64_t low; /* numbers and sizes: the range that is taken */
 	uint64_t high;
 	const char *const *choices; /* NULL at the end */
-	uint64_t initial;	    /* the default */
+	uint64_t initial;           /* the default */
 	const char *help;
 };
 

@@ -10,7 +10,7 @@
 struct output {
 	const char *name;
 	char *temporary; /* beside it; NULL while the file has no name at all */
-	int fd;		 /* -1 where there is no output */
+	int fd;          /* -1 where there is no output */
 };
 
 /* Refuses to replace `input`, and whatever is no regular file. */

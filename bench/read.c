@@ -464,8 +464,8 @@ static void print_row(const struct job *job, struct table *table, const struct f
 
 static void print_table(const struct job *job, size_t count)
 {
-	static const char *const heads[] = { "FILE",	    "DEVICE", "PATH",	   "LANE",
-					     "BYTES",	    "RATE",   "CPU s/GiB", "DEVICE CRC-32",
+	static const char *const heads[] = { "FILE",        "DEVICE", "PATH",      "LANE",
+					     "BYTES",       "RATE",   "CPU s/GiB", "DEVICE CRC-32",
 					     "FILE CRC-32", "RESULT" };
 	const size_t columns = sizeof(heads) / sizeof(heads[0]);
 	struct table table;

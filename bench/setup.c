@@ -9,7 +9,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-#define TICK_NS		     100000000
+#define TICK_NS              100000000
 #define STANDARD_STAGING     ((uint64_t)64 << 20)
 #define STAGING_LEAST_PIECES 4
 

@@ -100,7 +100,7 @@ const char *duration_format(char text[SIZE_TEXT_BYTES], double nanoseconds)
 	}
 	snprintf(text, SIZE_TEXT_BYTES, "%.*f %s",
 		 unit && nanoseconds < 10 ? 2
-		 : unit			  ? 1
+		 : unit                   ? 1
 					  : 0,
 		 nanoseconds, units[unit]);
 	return text;
