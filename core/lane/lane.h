@@ -39,6 +39,12 @@ struct lane_read {
 	uint32_t buffer; /* from buffer_add, or LANE_NO_BUFFER */
 };
 
+/*
+ * The kernel ties a read to the thread that handed it over. If that thread has
+ * ended meanwhile, a read through the page cache fails with -EFAULT, and one that
+ * could be given up with -ECANCELED: issue it again. Neither happens with
+ * LANE_SINGLE_THREAD or in the thread lane.
+ */
 struct lane_completion {
 	uint64_t token;
 	int32_t result; /* bytes, or a negative errno */
@@ -79,7 +85,8 @@ struct lane_ops {
 	/*
 	 * Hands over what is queued, and waits until a completion can be reaped, for
 	 * at most `wait_ns` (0: not at all), or until wake(). Returns 0, also when
-	 * the time is over; -EINTR when a signal came.
+	 * the time is over; -EINTR when a signal came. After any other error no
+	 * read will complete any more.
 	 */
 	int (*enter)(struct lane *lane, uint64_t wait_ns);
 

@@ -169,12 +169,13 @@ static void note_lack(struct uring_lane *lane, const char *name, const char *sin
 static int io_uring_disabled(void)
 {
 	FILE *file = fopen("/proc/sys/kernel/io_uring_disabled", "re");
+	char line[16] = "";
 	int value = 0;
 
 	if (!file)
 		return 0;
-	if (fscanf(file, "%d", &value) != 1)
-		value = 0;
+	if (fgets(line, sizeof(line), file))
+		value = (int)strtol(line, NULL, 10);
 	fclose(file);
 	return value;
 }
@@ -276,6 +277,17 @@ static int open_ring(struct uring_lane *lane, const struct lane_options *options
 	return 0;
 }
 
+/*
+ * A filter may refuse this call alone, which would show at the first read only. Any
+ * other error is the ring's own: one that is not enabled yet says -EBADFD.
+ */
+static int probe_enter(struct uring_lane *lane)
+{
+	int ret = io_uring_enter2((unsigned int)lane->ring.ring_fd, 0, 0, 0, NULL, 0);
+
+	return ret == -EPERM || ret == -ENOSYS ? refused(-ret) : 0;
+}
+
 static int register_sparse(struct uring_lane *lane, unsigned int opcode, uint32_t size)
 {
 	struct io_uring_rsrc_register table = { .nr = size, .flags = IORING_RSRC_REGISTER_SPARSE };
@@ -362,6 +374,8 @@ static int uring_open(struct lane **out, const struct lane_options *options)
 	ret = lane->wake_fd < 0 ? gds_fail_errno(errno, "cannot make an eventfd") : 0;
 	if (!ret)
 		ret = open_ring(lane, options);
+	if (!ret)
+		ret = probe_enter(lane);
 	if (!ret)
 		ret = open_tables(lane);
 	if (ret) {
