@@ -41,6 +41,19 @@ struct backend_memory {
 	const char *no_host_remedy;
 	/* CPU or storage writes through `host` need ops->publish() to be seen. */
 	bool needs_publish;
+	/*
+	 * What kind of place the memory lies in, in a word or two: "host", "vram",
+	 * "visible vram". What is proven of the direct path into one buffer holds for
+	 * others of the same device and placement. Static storage, not NULL.
+	 */
+	const char *placement;
+};
+
+/* A slice as a dma-buf. */
+struct backend_export {
+	int fd;          /* the caller's, who closes it */
+	uint64_t bytes;  /* of the dma-buf: a multiple of 4096 */
+	uint64_t offset; /* in the dma-buf, of the slice's first byte */
 };
 
 /* Host memory that a device copies from. Embedded likewise. */
@@ -50,13 +63,17 @@ struct backend_staging {
 	size_t bytes;
 };
 
-/* A piece of staging memory to be copied into a device's memory. */
+/*
+ * A piece to be copied into a device's memory: from staging memory, or from other
+ * memory of the same device where `staging` is NULL. Ranges may span slices.
+ */
 struct backend_copy {
 	struct backend_memory *memory;
 	struct backend_staging *staging;
-	uint64_t offset;         /* in the memory; the range may span slices */
-	uint64_t staging_offset; /* in the staging memory */
-	uint64_t bytes;          /* any alignment */
+	struct backend_memory *source;
+	uint64_t offset;        /* in the memory */
+	uint64_t source_offset; /* in the staging or source memory */
+	uint64_t bytes;         /* any alignment */
 };
 
 struct backend_ops {
@@ -79,6 +96,15 @@ struct backend_ops {
 		     struct backend_memory **memory);
 	/* Frees memory that was allocated, or lets go of what was imported. */
 	void (*free)(struct backend_memory *memory);
+
+	/*
+	 * Exports slice number `slice` as a dma-buf that other devices can write to,
+	 * peer to peer where the memory is the device's own. -EOPNOTSUPP where this
+	 * memory cannot be exported, with the reason. NULL for a backend that has no
+	 * dma-bufs.
+	 */
+	int (*export_slice)(struct backend_memory *memory, size_t slice,
+			    struct backend_export *exported);
 
 	/*
 	 * Makes page-aligned host memory, owned by the core, a source of copies. A
