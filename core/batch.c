@@ -481,16 +481,28 @@ int gds_batch_reset(struct gds_batch *batch)
 	return 0;
 }
 
+static int cancel_and_wait(struct gds_batch *batch)
+{
+	int err;
+
+	if (state_of(batch) != BATCH_IN_FLIGHT)
+		return 0;
+	reader_cancel(batch->reader, batch);
+	do
+		err = reader_wait(batch->reader, batch, UINT64_MAX);
+	while (err == -EINTR);
+	return err;
+}
+
 void gds_batch_destroy(struct gds_batch *batch)
 {
 	if (!batch)
 		return;
 	/* In a child of fork() the parent's reads are not ours to wait for. */
-	if (reader_check(batch->reader, "gds_batch_destroy") == 0 &&
-	    state_of(batch) == BATCH_IN_FLIGHT) {
-		reader_cancel(batch->reader, batch);
-		while (reader_wait(batch->reader, batch, UINT64_MAX))
-			; /* a signal */
+	if (reader_check(batch->reader, "gds_batch_destroy") == 0 && cancel_and_wait(batch)) {
+		gds_log(GDS_LOG_ERROR, "a batch is kept, since its reads cannot be waited for: %s",
+			gds_last_error());
+		return;
 	}
 	empty(batch);
 	reader_put(batch->reader);

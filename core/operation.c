@@ -23,6 +23,8 @@
 
 /* Times that an operation is issued again without a byte of progress. */
 #define ATTEMPTS_MAX 64
+/* Times that -EFAULT is not yet taken for memory that cannot be pinned. */
+#define FAULTS_FORGIVEN 2
 
 size_t reader_operations(const struct gds_reader *reader)
 {
@@ -303,6 +305,8 @@ static bool can_go_on(struct gds_reader *reader, struct op *op, int error)
 	switch (error) {
 	case EAGAIN:
 	case EINTR:
+	/* No cancel of ours, or the read had an error: its submitting thread ended. */
+	case ECANCELED:
 		counter_add(&reader->counters.retries, 1);
 		return true;
 	case EINVAL:
@@ -310,6 +314,11 @@ static bool can_go_on(struct gds_reader *reader, struct op *op, int error)
 			return false;
 		break;
 	case EFAULT:
+		/* That, too, may be the end of the thread: see lane.h. */
+		if (op->attempts <= FAULTS_FORGIVEN) {
+			counter_add(&reader->counters.retries, 1);
+			return true;
+		}
 		if (op->io.staged || !fallback_allowed || route_use_staging(route))
 			return false;
 		break;

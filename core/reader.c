@@ -411,8 +411,13 @@ static bool any_in_flight_uses(struct gds_reader *reader, const struct attachmen
 
 void reader_drain(struct gds_reader *reader, const struct attachment *attachment)
 {
-	while (any_in_flight_uses(reader, attachment))
-		reader_drive(reader, DRAIN_WAIT_NS);
+	int err = 0;
+
+	while ((!err || err == -EINTR) && any_in_flight_uses(reader, attachment))
+		err = reader_drive(reader, DRAIN_WAIT_NS);
+	if (err && err != -EINTR)
+		gds_log(GDS_LOG_ERROR, "the lane failed with reads in flight: %s",
+			gds_errno_text(-err));
 }
 
 /* ---- Opening and closing ---- */

@@ -204,6 +204,9 @@ GDS_API int gds_device_list(int (*visit)(const char *backend, const struct gds_d
  * "vulkan:llvmpipe", "host".
  * Errors: -ENODEV where there is no such device or no driver; -EINVAL for an
  * unknown backend.
+ *
+ * With GDS_VULKAN_VALIDATE=1 in the environment, Vulkan devices are opened with the
+ * Khronos validation layer, if it is installed; its messages go to the log.
  */
 GDS_API int gds_device_open(struct gds_device **device, const char *name);
 
@@ -265,7 +268,11 @@ GDS_API int gds_buffer_alloc(struct gds_buffer **buffer, struct gds_device *devi
 GDS_API int gds_buffer_import_host(struct gds_buffer **buffer, struct gds_device *device,
 				   void *address, uint64_t bytes);
 
-/* A VkBuffer of the caller's device, and the memory that is bound to it. */
+/*
+ * A VkBuffer of the caller's device, and the memory that is bound to it. The queue
+ * family of the device's `queue` must own it, or it is made with
+ * VK_SHARING_MODE_CONCURRENT.
+ */
 struct gds_vulkan_buffer {
 	size_t size; /* sizeof(struct gds_vulkan_buffer) */
 	/*
@@ -280,7 +287,8 @@ struct gds_vulkan_buffer {
 	/*
 	 * Where the caller has mapped the buffer's first byte. NULL where the memory
 	 * is not mapped: gds maps it where its type is host visible. Vulkan lets a
-	 * memory be mapped only once, so a caller that has mapped it must say where.
+	 * memory be mapped only once, so a caller that has mapped it must say where,
+	 * and must have mapped all of it where its type is not host coherent.
 	 */
 	void *mapping;
 };
@@ -304,7 +312,8 @@ GDS_API void *gds_buffer_host(const struct gds_buffer *buffer);
 
 /*
  * The VkBuffer that holds byte `offset` of a buffer of a Vulkan device, to bind
- * in a shader: large buffers are made of several (at most 1 GiB each).
+ * in a shader: large buffers are made of several (at most 1 GiB each), with the
+ * usages STORAGE_BUFFER, TRANSFER_SRC and TRANSFER_DST, for all queue families.
  * `vk_offset` is the byte's place in it, `vk_bytes` how many follow there.
  * Errors: -ENOTSUP for other devices; -EINVAL for an offset beyond the end.
  */
@@ -447,9 +456,16 @@ GDS_API void gds_batch_destroy(struct gds_batch *batch);
  * Has the timeline semaphore (VkSemaphore) of a Vulkan device signalled with
  * `value` when the batch is complete and all its reads succeeded, so that work
  * on the GPU waits for the data without the CPU. Called before submit. Progress
- * must be made meanwhile: by a progress thread, or by poll or wait. The
- * waiting work begins with a barrier from VK_PIPELINE_STAGE_HOST_BIT and
- * VK_ACCESS_HOST_WRITE_BIT, since the bytes may arrive after its submission.
+ * must be made meanwhile: by a progress thread, or by poll or wait. `value` is
+ * above what the semaphore has then, and below what else is to signal it.
+ *
+ * The signal comes from the CPU (vkSignalSemaphore), after the work that waits for
+ * it was submitted. What the CPU and the storage wrote up to a submission is seen by
+ * its work without more; what they wrote later is not. So that work waits for the
+ * semaphore at some stage S (pWaitDstStageMask), and then begins with a barrier from
+ * the stages S | VK_PIPELINE_STAGE_HOST_BIT and VK_ACCESS_HOST_WRITE_BIT to where it
+ * reads. S is named twice so that the barrier comes after the wait.
+ *
  * Where a read failed the semaphore is not signalled: the caller learns that
  * from the batch, and signals or drops its work itself.
  */
