@@ -402,6 +402,8 @@ size_t gds_batch_count(const struct gds_batch *batch)
 	return batch ? batch->run.count : 0;
 }
 
+_Static_assert(READ_PATHS == GDS_PATH_COUNT - 1, "a read counts the bytes of each path");
+
 static void say_failure(const struct read *read)
 {
 	const struct route *route = read->route;
@@ -411,6 +413,9 @@ static void say_failure(const struct read *read)
 			 "the file or the buffer of a read at offset %" PRIu64
 			 " was closed before the read",
 			 read->offset);
+	else if (read->error == -EOPNOTSUPP && route->path == GDS_PATH_DMABUF)
+		gds_fail(EOPNOTSUPP, "path dmabuf from %s cannot be taken: %s; %s",
+			 route->file->file->path, route->dmabuf.reason, route->dmabuf.remedy);
 	else
 		gds_fail_errno(-read->error,
 			       "reading %s failed at offset %" PRIu64 " (of %" PRIu64
@@ -438,9 +443,7 @@ int gds_batch_result(struct gds_batch *batch, size_t index, struct gds_result *r
 		.issued_ns = read->issued_ns,
 		.completed_ns = read->completed_ns,
 	};
-	if (read->route->path != GDS_PATH_BOUNCE)
-		result->path_bytes[read->route->path] = read->direct_bytes;
-	result->path_bytes[GDS_PATH_BOUNCE] += read->staged_bytes;
+	memcpy(&result->path_bytes[1], read->path_bytes, sizeof(read->path_bytes));
 	if (read->error)
 		say_failure(read);
 	return 0;

@@ -23,6 +23,10 @@
 
 /* Times that an operation is issued again without a byte of progress. */
 #define ATTEMPTS_MAX 64
+/* -EAGAIN is waited out, at first briefly, for so long in all. */
+#define AGAIN_WAIT_NS   (50 * UINT64_C(1000))
+#define AGAIN_WAITS_MAX 100
+#define AGAIN_LIMIT_NS  (10 * NS_PER_S)
 /* Times that -EFAULT is not yet taken for memory that cannot be pinned. */
 #define FAULTS_FORGIVEN 2
 
@@ -52,37 +56,30 @@ void operations_close(struct gds_reader *reader)
 	free(reader->ops);
 }
 
-/* ---- Staging memory ---- */
-
-/* The pool that the operation's chunk is of, or is to be of. */
-static struct staging_pool *pool_of(struct gds_reader *reader, const struct op *op)
-{
-	return &reader->staging[staging_size_for(op->io.length)];
-}
-
-static void give_chunk(struct gds_reader *reader, struct op *op)
-{
-	if (op->chunk == STAGING_NONE)
-		return;
-	staging_give(pool_of(reader, op), op->chunk);
-	op->chunk = STAGING_NONE;
-}
-
 /* ---- The end of reads and operations ---- */
+
+/* So that GPU work which is submitted from now on sees the bytes. */
+static int make_visible(struct read *read)
+{
+	/* A buffer that was closed was drained before: reads end with it open. */
+	struct backend_memory *memory = read->route->buffer->buffer->memory;
+	const struct backend_ops *ops = memory->device->ops;
+	int err = 0;
+
+	if (read->path_bytes[GDS_PATH_MAPPED - 1] && memory->needs_publish)
+		err = ops->publish(memory, read->buffer_offset, read->length);
+	if (!err && read->path_bytes[GDS_PATH_DMABUF - 1] && ops->acquire)
+		err = ops->acquire(memory, read->buffer_offset, read->length);
+	return err;
+}
 
 static void finish_read(struct gds_reader *reader, struct read *read)
 {
 	struct gds_batch *batch = read->batch;
 	struct counters *counters = &reader->counters;
-	struct backend_memory *memory;
 
-	/* A closed buffer was drained before: its reads all ended with it open. */
-	if (!read->error && read->direct_bytes) {
-		memory = read->route->buffer->buffer->memory;
-		if (memory->needs_publish)
-			read->error = memory->device->ops->publish(memory, read->buffer_offset,
-								   read->length);
-	}
+	if (!read->error)
+		read->error = make_visible(read);
 	counter_add(&counters->reads, 1);
 	if (read->error) {
 		counter_add(read->error == -ECANCELED ? &counters->reads_cancelled
@@ -114,7 +111,7 @@ static void release_op(struct gds_reader *reader, struct op *op)
 {
 	struct read *read = op->read;
 
-	give_chunk(reader, op);
+	aim_give_chunk(op);
 	op->next = reader->free_ops;
 	reader->free_ops = op;
 	if (--read->operations == 0 && (read->plan.left == 0 || read->error))
@@ -125,23 +122,8 @@ static void release_op(struct gds_reader *reader, struct op *op)
 
 static void queue_op(struct gds_reader *reader, struct op *op)
 {
-	const struct route *route = op->read->route;
-	struct lane_read lane_read = {
-		.token = (uint64_t)(op - reader->ops),
-		.offset = op->io.offset,
-		.length = op->io.length,
-		.file = route->file->slot,
-	};
+	struct lane_read lane_read = aim_lane_read(reader, op);
 
-	if (op->io.staged) {
-		const struct staging_pool *pool = pool_of(reader, op);
-
-		lane_read.address = pool->memory + staging_offset(pool, op->chunk);
-		lane_read.buffer = reader->staging_slots[staging_size_for(op->io.length)];
-	} else {
-		lane_read.address = (char *)route->buffer->buffer->memory->host + op->io.place;
-		lane_read.buffer = route->buffer->slots[op->io.place / SLICE_BYTES];
-	}
 	op->in_lane = true;
 	counter_add(&reader->counters.operations, 1);
 	reader->lane->ops->queue(reader->lane, &lane_read);
@@ -153,28 +135,43 @@ static void fail_op(struct gds_reader *reader, struct op *op, int error)
 	release_op(reader, op);
 }
 
-/*
- * Queues the operation, or fails its read. False where it must wait for staging
- * memory that other operations hold.
- */
+/* Operations that wait for a time bound the sleep of the driver. */
+static void note_retry_time(struct gds_reader *reader, const struct op *op)
+{
+	if (op->not_before_ns > reader->now_ns &&
+	    (!reader->retry_ns || op->not_before_ns < reader->retry_ns))
+		reader->retry_ns = op->not_before_ns;
+}
+
+/* Puts what of the operation is not there after `got` wanted bytes back to its rest. */
+static void return_to_rest(struct op *op, uint32_t got)
+{
+	op->rest = (struct plan){
+		.offset = op->io.offset + op->io.skip + got,
+		.place = op->io.place + got,
+		.left = op->io.wanted - got + op->rest.left,
+	};
+}
+
+/* Queues the operation, or fails its read. False where it must wait. */
 static bool start_op(struct gds_reader *reader, struct op *op)
 {
-	int err = op->read->error; /* of another operation, or by a cancel */
+	int err;
 
-	if (op->io.staged) {
-		if (!err)
-			err = reader_device_stage(reader, op->read->route->buffer->device,
-						  staging_size_for(op->io.length));
-		if (err) {
-			scheduler_landed(&reader->scheduler);
-			fail_op(reader, op, err);
-			return true;
-		}
-		op->chunk = staging_take(pool_of(reader, op));
-		if (op->chunk == STAGING_NONE)
-			return false;
+	while ((err = aim_op(reader, op)) == AIM_RECUT) {
+		return_to_rest(op, 0);
+		plan_next(&op->rest, op->read->limits, &op->io);
 	}
-	queue_op(reader, op);
+	if (err == -EAGAIN) {
+		note_retry_time(reader, op);
+		return false;
+	}
+	if (err) {
+		scheduler_landed(&reader->scheduler);
+		fail_op(reader, op, err);
+	} else {
+		queue_op(reader, op);
+	}
 	return true;
 }
 
@@ -192,7 +189,7 @@ static void continue_op(struct gds_reader *reader, struct op *op)
 		release_op(reader, op);
 		return;
 	}
-	give_chunk(reader, op);
+	aim_give_chunk(op);
 	plan_next(&op->rest, op->read->limits, &op->io);
 	scheduler_again(&reader->scheduler);
 	if (!start_op(reader, op))
@@ -218,6 +215,7 @@ void operations_issue(struct gds_reader *reader)
 {
 	struct op *op;
 
+	reader->retry_ns = 0;
 	feed_starved(reader);
 	while (!reader->starved_first && (op = reader->free_ops) != NULL &&
 	       scheduler_next(&reader->scheduler, &op->read, &op->io)) {
@@ -225,6 +223,8 @@ void operations_issue(struct gds_reader *reader)
 		op->chunk = STAGING_NONE;
 		op->rest.left = 0;
 		op->attempts = 0;
+		op->not_before_ns = 0;
+		op->again_ns = 0;
 		if (op->read->issued_ns == 0)
 			op->read->issued_ns = reader->now_ns;
 		if (!start_op(reader, op))
@@ -248,28 +248,14 @@ static uint32_t wanted_of(const struct plan_op *io, uint32_t arrived)
 	return (uint32_t)min_u64(arrived - io->skip, io->wanted);
 }
 
-/* Puts what of the operation is not there after `got` wanted bytes back to its rest. */
-static void return_to_rest(struct op *op, uint32_t got)
-{
-	op->rest = (struct plan){
-		.offset = op->io.offset + op->io.skip + got,
-		.place = op->io.place + got,
-		.left = op->io.wanted - got + op->rest.left,
-	};
-}
-
 /* The bytes that arrived are in their place. */
 static void account_op(struct gds_reader *reader, struct op *op)
 {
 	struct read *read = op->read;
 	uint32_t got = wanted_of(&op->io, op->arrived);
-	enum gds_path path = op->io.staged ? GDS_PATH_BOUNCE : read->route->path;
 
-	counter_add(&reader->counters.path_bytes[path], got);
-	if (op->io.staged)
-		read->staged_bytes += got;
-	else
-		read->direct_bytes += got;
+	counter_add(&reader->counters.path_bytes[op->path], got);
+	read->path_bytes[op->path - 1] += got;
 
 	if (got < op->io.wanted) {
 		/* Only the end of the file gives nothing, or a part of a block. */
@@ -292,41 +278,77 @@ static void account_op(struct gds_reader *reader, struct op *op)
 }
 
 /*
+ * The exporter of a dma-buf is moving its memory, or the kernel is short of
+ * something: whether to issue the operation again, a little later.
+ */
+static bool try_again(struct gds_reader *reader, struct op *op)
+{
+	uint64_t waits = min_u64(op->attempts, AGAIN_WAITS_MAX);
+
+	counter_add(&reader->counters.retries, 1);
+	if (!op->again_ns)
+		op->again_ns = reader->now_ns;
+	if (reader->now_ns - op->again_ns > AGAIN_LIMIT_NS)
+		return false;
+	op->not_before_ns = reader->now_ns + waits * AGAIN_WAIT_NS;
+	return true;
+}
+
+/* The way of the operation does not work: whether its route has another one. */
+static bool change_way(struct gds_reader *reader, struct op *op, int error)
+{
+	struct route *route = op->read->route;
+	char reason[160];
+
+	if (error == EINVAL && op->path != GDS_PATH_DMABUF) {
+		if (route_use_page_cache(reader, route))
+			return false;
+	} else if (op->path != GDS_PATH_BOUNCE && op->path == route->path) {
+		if (op->read->batch->flags & GDS_BATCH_NO_FALLBACK)
+			return false;
+		gds_text_set(reason, sizeof(reason), "a read by %s failed: %s",
+			     gds_path_name(op->path), gds_errno_text(error));
+		if (op->path == GDS_PATH_MAPPED ? route_refuse_pinning(reader, route)
+						: route_refuse_path(reader, route, reason, ""))
+			return false;
+	} else if (op->path == GDS_PATH_BOUNCE) {
+		return false;
+	}
+	counter_add(&reader->counters.fallbacks, 1);
+	return true;
+}
+
+/*
  * Whether the operation can be tried again, maybe by another way than before.
  * What the way of reading is found to lack is remembered by its route.
  */
 static bool can_go_on(struct gds_reader *reader, struct op *op, int error)
 {
-	struct route *route = op->read->route;
-	bool fallback_allowed = !(op->read->batch->flags & GDS_BATCH_NO_FALLBACK);
-
-	if (op->attempts++ > ATTEMPTS_MAX)
-		return false;
+	op->attempts++;
 	switch (error) {
 	case EAGAIN:
+		return try_again(reader, op);
 	case EINTR:
 	/* No cancel of ours, or the read had an error: its submitting thread ended. */
 	case ECANCELED:
 		counter_add(&reader->counters.retries, 1);
-		return true;
-	case EINVAL:
-		if (route_use_page_cache(reader, route))
-			return false;
-		break;
+		return op->attempts <= ATTEMPTS_MAX;
 	case EFAULT:
 		/* That, too, may be the end of the thread: see lane.h. */
-		if (op->attempts <= FAULTS_FORGIVEN) {
+		if (op->attempts <= FAULTS_FORGIVEN && op->path != GDS_PATH_DMABUF) {
 			counter_add(&reader->counters.retries, 1);
 			return true;
 		}
-		if (op->io.staged || !fallback_allowed || route_use_staging(route))
-			return false;
-		break;
+		return change_way(reader, op, error);
+	case EINVAL:
+		return op->attempts <= ATTEMPTS_MAX && change_way(reader, op, error);
+	case EOPNOTSUPP:
+	case ENODEV:
+	case EREMOTEIO:
+		return op->path == GDS_PATH_DMABUF && change_way(reader, op, error);
 	default:
 		return false;
 	}
-	counter_add(&reader->counters.fallbacks, 1);
-	return true;
 }
 
 static void handle_error(struct gds_reader *reader, struct op *op, int error)
@@ -377,11 +399,10 @@ static void add_copy(struct gds_reader *reader, struct op *op, uint32_t bytes)
 
 	device->copies[i] = (struct backend_copy){
 		.memory = buffer->buffer->memory,
-		.staging = device->staging[staging_size_for(op->io.length)],
 		.offset = op->io.place,
-		.staging_offset = staging_offset(pool_of(reader, op), op->chunk) + op->io.skip,
 		.bytes = bytes,
 	};
+	aim_copy_source(op, &device->copies[i]);
 	device->waiting[i] = op;
 	device->waiting_count = i + 1;
 	if (device->waiting_count == COPIES_AT_ONCE)
@@ -391,16 +412,24 @@ static void add_copy(struct gds_reader *reader, struct op *op, uint32_t bytes)
 static void land(struct gds_reader *reader, const struct lane_completion *completion)
 {
 	struct op *op = &reader->ops[completion->token];
+	struct proof *proof;
 	uint32_t bytes;
 
 	scheduler_landed(&reader->scheduler);
 	op->in_lane = false;
+	proof = op->proof;
+	aim_landed(reader, op, completion->result);
 	if (completion->result < 0) {
 		handle_error(reader, op, -completion->result);
 		return;
 	}
 	if (op->read->error) {
 		release_op(reader, op);
+		return;
+	}
+	if (proof && proof->state == PROOF_FAILED) {
+		return_to_rest(op, 0);
+		continue_op(reader, op); /* by another path */
 		return;
 	}
 	op->arrived = (uint32_t)completion->result;

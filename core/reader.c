@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "lane/dmabuf.h"
 #include "memory/buffer.h"
 
 #include <errno.h>
@@ -40,12 +41,13 @@ static bool in_range(uint64_t value, uint64_t low, uint64_t high)
 
 static int check_options(const struct gds_reader_options *options)
 {
-	const uint32_t known = GDS_READER_SINGLE_THREAD | GDS_READER_PROGRESS_THREAD;
+	const uint32_t threads = GDS_READER_SINGLE_THREAD | GDS_READER_PROGRESS_THREAD;
 
-	if (options->flags & ~known || options->flags == known)
+	if (options->flags & ~(threads | GDS_READER_NO_CANARY) ||
+	    (options->flags & threads) == threads)
 		return gds_fail(EINVAL,
-				"gds_reader_open: flags 0x%x: take SINGLE_THREAD or "
-				"PROGRESS_THREAD, not both",
+				"gds_reader_open: flags 0x%x: some are unknown, or both "
+				"SINGLE_THREAD and PROGRESS_THREAD are there: take one",
 				options->flags);
 	if (options->lane > GDS_LANE_THREADS)
 		return gds_fail(EINVAL, "gds_reader_open: there is no lane %u", options->lane);
@@ -68,11 +70,18 @@ static int check_options(const struct gds_reader_options *options)
 				"gds_reader_open: staging_bytes %llu is not a multiple of 4096 "
 				"from 4 times transfer_bytes (at least 1 MiB) to 1 GiB",
 				(unsigned long long)options->staging_bytes);
+	if (options->dmabuf_shape != GDS_DMABUF_NEWEST &&
+	    options->dmabuf_shape != GDS_DMABUF_PAIRS &&
+	    options->dmabuf_shape != GDS_DMABUF_DESCRIPTORS)
+		return gds_fail(EINVAL, "gds_reader_open: there is no dma-buf shape %u",
+				options->dmabuf_shape);
 	return 0;
 }
 
 static int fill_options(struct gds_reader_options *full, const struct gds_reader_options *given)
 {
+	int err;
+
 	*full = (struct gds_reader_options){ .size = sizeof(*full) };
 	if (given) {
 		if (given->size < sizeof(given->size))
@@ -87,7 +96,10 @@ static int fill_options(struct gds_reader_options *full, const struct gds_reader
 		full->transfer_bytes = DEFAULT_TRANSFER_BYTES;
 	if (!full->staging_bytes)
 		full->staging_bytes = max_u64(DEFAULT_STAGING_BYTES, 4 * full->transfer_bytes);
-	return check_options(full);
+	err = check_options(full);
+	if (!err && full->dmabuf_shape == GDS_DMABUF_NEWEST)
+		full->dmabuf_shape = dmabuf_kernel_shape();
+	return err;
 }
 
 /* ---- Fork ---- */
@@ -278,6 +290,8 @@ int reader_drive(struct gds_reader *reader, uint64_t wait_ns)
 	operations_issue(reader);
 	if (reader->completed)
 		wait_ns = 0;
+	if (reader->retry_ns)
+		wait_ns = min_u64(wait_ns, reader->retry_ns - reader->now_ns);
 
 	/* Copies are short, and the lane goes on meanwhile: wait for them first. */
 	copying = operations_copying(reader);
@@ -428,10 +442,11 @@ static int open_lane(struct gds_reader *reader, const struct lane_ops *uring)
 	struct lane_options lane_options = {
 		.depth = (uint32_t)reader_operations(reader),
 		.threads = options->threads,
+		.dmabuf_shape = options->dmabuf_shape,
 	};
 	int err = -ENOSYS;
 
-	if (options->flags)
+	if (options->flags & (GDS_READER_SINGLE_THREAD | GDS_READER_PROGRESS_THREAD))
 		lane_options.flags = LANE_SINGLE_THREAD;
 	if (options->lane != GDS_LANE_THREADS)
 		err = uring->open(&reader->lane, &lane_options);
@@ -547,6 +562,7 @@ static int wind_up(struct gds_reader *reader, void *argument)
 	reader_drain(reader, NULL);
 	while ((attachment = reader->attachments) != NULL)
 		attachment->detach(attachment);
+	proofs_forget(reader, NULL);
 	for (int size = 0; size < STAGING_SIZES; size++) {
 		if (reader->staging_slots[size] != LANE_NO_BUFFER)
 			reader->lane->ops->buffer_remove(reader->lane, reader->staging_slots[size]);
@@ -650,6 +666,8 @@ int gds_reader_stats(struct gds_reader *reader, struct gds_stats *stats)
 		.in_flight_peak = counters->in_flight_peak,
 		.staging_bytes = counters->staging_bytes,
 		.lane = reader->lane_kind,
+		.canaries = counters->canaries,
+		.canaries_failed = counters->canaries_failed,
 	};
 	for (int path = 0; path < GDS_PATH_COUNT; path++)
 		full.path_bytes[path] = counters->path_bytes[path];

@@ -14,6 +14,8 @@
 
 #include "attach.h"
 #include "lane/lane.h"
+#include "path/canary.h"
+#include "path/dmabuf.h"
 #include "path/route.h"
 #include "path/staging.h"
 #include "plan/scheduler.h"
@@ -28,11 +30,20 @@ struct op {
 	struct plan_op io;
 	struct plan rest; /* of this piece, still to be read after io: see operation.c */
 	struct read *read;
-	struct op *next;   /* in the free, starved or copying list */
-	uint64_t ticket;   /* of the device's copy */
-	uint32_t chunk;    /* of staging memory for io.length, or STAGING_NONE */
-	uint32_t arrived;  /* bytes of io that the storage has delivered */
-	uint32_t attempts; /* that brought nothing */
+	struct op *next; /* in the free, starved or copying list */
+
+	/* Where its bytes land: see aim.c. */
+	enum gds_path path;        /* that carries them */
+	struct staging_pool *pool; /* of staging or scratch memory that `chunk` is of */
+	uint32_t chunk;            /* or STAGING_NONE */
+	struct dmabuf_slot *slot;  /* for the path dmabuf */
+	struct proof *proof;       /* that this operation is the canary of, or NULL */
+
+	uint64_t ticket;        /* of the device's copy */
+	uint64_t not_before_ns; /* when it may be tried again, or 0 */
+	uint64_t again_ns;      /* when it was first asked to be tried again, or 0 */
+	uint32_t arrived;       /* bytes of io that the storage has delivered */
+	uint32_t attempts;      /* that brought nothing */
 	bool in_lane;
 };
 
@@ -74,6 +85,8 @@ struct counters {
 	atomic_uint_fast64_t in_flight;
 	atomic_uint_fast64_t in_flight_peak;
 	atomic_uint_fast64_t staging_bytes;
+	atomic_uint_fast64_t canaries;
+	atomic_uint_fast64_t canaries_failed;
 };
 
 /* Something to be done by the driver. */
@@ -104,8 +117,13 @@ struct gds_reader {
 	struct op *starved_first; /* ready, but for staging memory; in order */
 	struct op **starved_last;
 	struct reader_device *devices;
+	struct dmabuf_map *maps;
+	struct proof *proofs;
+	struct canary *canary;
+	uint64_t dmabuf_clock;       /* counts uses of slots */
 	struct gds_batch *completed; /* within one turn, linked by next */
 	uint64_t now_ns;
+	uint64_t retry_ns; /* when the first waiting operation is due, or 0 */
 	struct counters counters;
 
 	/* Under lists_lock of attach.c. */
@@ -170,15 +188,25 @@ int reader_submit(struct gds_reader *reader, struct gds_batch *batch);
 void reader_poll(struct gds_reader *reader);
 void reader_cancel(struct gds_reader *reader, struct gds_batch *batch);
 
-/*
- * Makes sure that the reader has staging memory of this size and that the device
- * can copy from it. Called by the driver.
- */
-int reader_device_stage(struct gds_reader *reader, struct reader_device *device,
-			enum staging_size size);
-
 /* Operations that there may be: in the lane, or with a chunk that is copied from. */
 size_t reader_operations(const struct gds_reader *reader);
+
+/*
+ * aim.c: where an operation's bytes land. Returns 0 when the operation can be
+ * queued; -EAGAIN when it must wait, for staging memory, a canary, or a time;
+ * AIM_RECUT when its route has changed, so that it must be cut anew; any other
+ * negative errno when it has failed. Called by the driver.
+ */
+#define AIM_RECUT 1
+
+int aim_op(struct gds_reader *reader, struct op *op);
+/* What the lane is to do for an operation that was aimed. */
+struct lane_read aim_lane_read(const struct gds_reader *reader, const struct op *op);
+/* The operation is out of the lane: lets go of its slot, and settles its proof. */
+void aim_landed(struct gds_reader *reader, struct op *op, int result);
+void aim_give_chunk(struct op *op);
+/* Where the chunk's bytes are for the device: completes a copy from it. */
+void aim_copy_source(const struct op *op, struct backend_copy *copy);
 
 /* operation.c: the life of operations. Called by the driver. */
 int operations_open(struct gds_reader *reader);

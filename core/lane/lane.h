@@ -27,9 +27,13 @@ struct lane_options {
 	uint32_t flags;   /* of enum lane_flag */
 	uint32_t depth;   /* most reads queued and in flight */
 	uint32_t threads; /* of the thread lane */
+	uint32_t dmabuf_shape; /* to register dma-bufs in: of enum dmabuf_shape */
 };
 
-/* One read. The address lies in the registered buffer, if one is named. */
+/*
+ * One read. The address lies in the registered buffer, if one is named; of a
+ * dma-buf it is the offset in that.
+ */
 struct lane_read {
 	uint64_t token;  /* handed back in the completion; at most LANE_TOKEN_MAX */
 	uint64_t offset; /* in the file */
@@ -78,6 +82,15 @@ struct lane_ops {
 	 */
 	int (*buffer_add)(struct lane *lane, void *address, size_t bytes, uint32_t *buffer);
 	void (*buffer_remove)(struct lane *lane, uint32_t buffer);
+
+	/*
+	 * Registers a dma-buf for reads of one file, by the descriptor that
+	 * file_add was given. Both descriptors may be closed afterwards. Errors are
+	 * the kernel's, without a message of their own; -ENOSPC where all slots are
+	 * taken; -EOPNOTSUPP where the kernel or the lane has no such thing. NULL
+	 * where the lane never has. Removed like a buffer.
+	 */
+	int (*dmabuf_add)(struct lane *lane, int fd, int dmabuf, uint32_t *buffer);
 
 	/* Queues a read without a system call. There is room for `depth` in flight. */
 	void (*queue)(struct lane *lane, const struct lane_read *read);

@@ -22,6 +22,7 @@
  */
 #include "base/error.h"
 #include "lane/deadline.h"
+#include "lane/dmabuf.h"
 #include "lane/lane.h"
 #include "lane/uapi.h"
 
@@ -91,6 +92,7 @@ struct uring_lane {
 
 	struct io_uring ring;
 	uint32_t setup_flags;
+	enum dmabuf_shape dmabuf_shape;
 	pthread_t issuer;
 	struct slots files;
 	struct slots buffers;
@@ -369,6 +371,7 @@ static int uring_open(struct lane **out, const struct lane_options *options)
 	if (!lane)
 		return gds_fail(ENOMEM, "no memory for an io_uring lane");
 	lane->base.ops = &lane_uring;
+	lane->dmabuf_shape = options->dmabuf_shape;
 	lane->ring.ring_fd = -1;
 	lane->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	ret = lane->wake_fd < 0 ? gds_fail_errno(errno, "cannot make an eventfd") : 0;
@@ -481,6 +484,25 @@ static int uring_buffer_add(struct lane *base, void *address, size_t bytes, uint
 	}
 	*buffer = slot;
 	return 0;
+}
+
+static int uring_dmabuf_add(struct lane *base, int fd, int dmabuf, uint32_t *buffer)
+{
+	struct uring_lane *lane = to_uring(base);
+	uint32_t slot;
+	int ret;
+
+	ret = lane->adopted ? 0 : adopt(lane);
+	if (ret)
+		return ret;
+	if (!slots_take(&lane->buffers, &slot))
+		return -ENOSPC;
+	ret = dmabuf_register(lane->ring.ring_fd, lane->dmabuf_shape, slot, fd, dmabuf);
+	if (ret)
+		slots_give(&lane->buffers, slot);
+	else
+		*buffer = slot;
+	return ret;
 }
 
 static void uring_buffer_remove(struct lane *base, uint32_t buffer)
@@ -760,6 +782,7 @@ const struct lane_ops lane_uring = {
 	.file_remove = uring_file_remove,
 	.buffer_add = uring_buffer_add,
 	.buffer_remove = uring_buffer_remove,
+	.dmabuf_add = uring_dmabuf_add,
 	.queue = uring_queue,
 	.enter = uring_enter,
 	.reap = uring_reap,

@@ -135,6 +135,12 @@ struct backend_ops {
 	 */
 	int (*publish)(struct backend_memory *memory, uint64_t offset, uint64_t bytes);
 
+	/*
+	 * Makes what a drive wrote through an exported slice visible to work that is
+	 * submitted from now on. NULL where nothing is to be done.
+	 */
+	int (*acquire)(struct backend_memory *memory, uint64_t offset, uint64_t bytes);
+
 	/* Blocking copies by the device, and the device's CRC-32 (zlib's). */
 	int (*copy_out)(struct backend_memory *memory, uint64_t offset, void *data, size_t bytes);
 	int (*copy_in)(struct backend_memory *memory, uint64_t offset, const void *data,

@@ -4,7 +4,9 @@
 #include "base/bits.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "lane/dmabuf.h"
 #include "memory/buffer.h"
+#include "path/verdict.h"
 #include "reader.h"
 #include "storage/file.h"
 
@@ -18,18 +20,10 @@
 
 /* ---- Verdicts ---- */
 
-static void refuse(struct gds_path_verdict *verdict, const char *reason, const char *remedy)
-{
-	verdict->usable = 0;
-	gds_text_set(verdict->reason, sizeof(verdict->reason), "%s", reason);
-	gds_text_set(verdict->remedy, sizeof(verdict->remedy), "%s", remedy);
-}
-
-static void allow(struct gds_path_verdict *verdict, const char *drawback, const char *remedy)
-{
-	refuse(verdict, drawback, remedy);
-	verdict->usable = 1;
-}
+#define PINNING_REASON                                                                        \
+	"the kernel cannot pin this mapping of the device's memory (EFAULT), as with memory " \
+	"that lies on a card"
+#define PINNING_REMEDY "allocate with GDS_BUFFER_HOST, or let the bytes bounce"
 
 static void say_not_registered(struct gds_path_verdict *verdict, int error)
 {
@@ -41,24 +35,17 @@ static void say_not_registered(struct gds_path_verdict *verdict, int error)
 			     "the buffer is not registered with io_uring (%s): its pages are "
 			     "pinned at each read",
 			     gds_errno_text(error));
-		allow(verdict, reason, "");
+		verdict_allow(verdict, reason, "");
 		return;
 	}
 	gds_text_set(reason, sizeof(reason),
 		     "the buffer is not registered with io_uring: the locked-memory limit is "
 		     "%llu KiB, so its pages are pinned at each read",
 		     (unsigned long long)limit.rlim_cur / 1024);
-	allow(verdict, reason,
-	      "raise the limit above the buffer's size: ulimit -l, LimitMEMLOCK= of systemd, "
-	      "--ulimit memlock= of a container");
-}
-
-static void refuse_pinning(struct gds_path_verdict *verdict)
-{
-	refuse(verdict,
-	       "the kernel cannot pin this mapping of the device's memory (EFAULT), as with "
-	       "memory that lies on a card",
-	       "allocate with GDS_BUFFER_HOST, or let the bytes bounce");
+	verdict_allow(
+		verdict, reason,
+		"raise the limit above the buffer's size: ulimit -l, LimitMEMLOCK= of systemd, "
+		"--ulimit memlock= of a container");
 }
 
 /* ---- Attaching ---- */
@@ -84,6 +71,7 @@ static void detach_file(struct attachment *attachment)
 		file->routes = route->next;
 		retire_route(reader, route);
 	}
+	dmabuf_maps_close(reader, file, NULL);
 	reader->lane->ops->file_remove(reader->lane, file->slot);
 	attachment_unlink(attachment);
 	free(file);
@@ -125,8 +113,18 @@ static void detach_buffer(struct attachment *attachment)
 		if (other->detach == detach_file)
 			retire_routes_to(reader, (struct reader_file *)other, buffer);
 	unregister_buffer(reader, buffer);
+	dmabuf_maps_close(reader, NULL, buffer->buffer->memory);
 	attachment_unlink(attachment);
 	free(buffer);
+}
+
+static void close_scratch(struct gds_reader *reader, struct scratch *scratch)
+{
+	if (!scratch->memory)
+		return;
+	dmabuf_maps_close(reader, NULL, scratch->memory);
+	scratch->memory->device->ops->free(scratch->memory);
+	staging_close(&scratch->pool);
 }
 
 static void detach_device(struct attachment *attachment)
@@ -138,9 +136,12 @@ static void detach_device(struct attachment *attachment)
 	while (*link != device)
 		link = &(*link)->next;
 	*link = device->next;
-	for (int size = 0; size < STAGING_SIZES; size++)
+	for (int size = 0; size < STAGING_SIZES; size++) {
 		if (device->staging[size])
 			device->device->backend->ops->staging_detach(device->staging[size]);
+		close_scratch(reader, &device->scratch[size]);
+	}
+	proofs_forget(reader, device->device);
 	attachment_unlink(attachment);
 	free(device);
 }
@@ -199,7 +200,7 @@ static void register_buffer(struct gds_reader *reader, struct reader_buffer *buf
 	struct gds_path_verdict *verdict = &buffer->verdicts[GDS_PATH_MAPPED];
 	int err;
 
-	allow(verdict, "", "");
+	verdict_allow(verdict, "", "");
 	for (size_t i = 0; i < buffer->slot_count; i++) {
 		err = reader->lane->ops->buffer_add(
 			reader->lane, (char *)memory->host + i * SLICE_BYTES,
@@ -209,7 +210,7 @@ static void register_buffer(struct gds_reader *reader, struct reader_buffer *buf
 		buffer->slots[i] = LANE_NO_BUFFER;
 		if (err == -EFAULT) {
 			unregister_buffer(reader, buffer);
-			refuse_pinning(verdict);
+			verdict_refuse(verdict, PINNING_REASON, PINNING_REMEDY);
 			return;
 		}
 		if (err == -EOPNOTSUPP) /* the thread lane */
@@ -224,19 +225,19 @@ static void judge_paths(struct gds_reader *reader, struct reader_buffer *buffer)
 {
 	const struct backend_memory *memory = buffer->buffer->memory;
 
-	refuse(&buffer->verdicts[GDS_PATH_DMABUF],
-	       "this version of gds does not read through "
-	       "dma-bufs yet",
-	       "use mapped or bounce");
-	allow(&buffer->verdicts[GDS_PATH_BOUNCE], "", "");
+	verdict_refuse(&buffer->verdicts[GDS_PATH_DMABUF],
+		       "this version of gds does not read through "
+		       "dma-bufs yet",
+		       "use mapped or bounce");
+	verdict_allow(&buffer->verdicts[GDS_PATH_BOUNCE], "", "");
 	if (memory->host)
 		register_buffer(reader, buffer);
 	else
-		refuse(&buffer->verdicts[GDS_PATH_MAPPED],
-		       memory->no_host_reason ? memory->no_host_reason
-					      : "the CPU cannot address the buffer",
-		       memory->no_host_remedy ? memory->no_host_remedy
-					      : "allocate with GDS_BUFFER_HOST");
+		verdict_refuse(&buffer->verdicts[GDS_PATH_MAPPED],
+			       memory->no_host_reason ? memory->no_host_reason
+						      : "the CPU cannot address the buffer",
+			       memory->no_host_remedy ? memory->no_host_remedy
+						      : "allocate with GDS_BUFFER_HOST");
 }
 
 static int attach_buffer(struct gds_reader *reader, struct gds_buffer *buffer,
@@ -282,8 +283,7 @@ static int open_staging(struct gds_reader *reader, enum staging_size size)
 	return 0;
 }
 
-int reader_device_stage(struct gds_reader *reader, struct reader_device *device,
-			enum staging_size size)
+int device_stage(struct gds_reader *reader, struct reader_device *device, enum staging_size size)
 {
 	struct staging_pool *pool = &reader->staging[size];
 	struct backend_device *backend = device->device->backend;
@@ -297,6 +297,48 @@ int reader_device_stage(struct gds_reader *reader, struct reader_device *device,
 		return err;
 	return backend->ops->staging_attach(backend, pool->memory, staging_bytes(pool),
 					    &device->staging[size]);
+}
+
+/* Scratch memory is small: it waits for the device's copies alone, which are fast. */
+#define SCRATCH_LARGE_CHUNKS 16
+#define SCRATCH_SMALL_CHUNKS 64
+
+static int open_scratch(struct gds_reader *reader, struct reader_device *device,
+			enum staging_size size)
+{
+	struct scratch *scratch = &device->scratch[size];
+	struct backend_device *backend = device->device->backend;
+	int err;
+
+	scratch->pool = (struct staging_pool){
+		.chunk_bytes = reader->staging[size].chunk_bytes,
+		.count = size == STAGING_SMALL ? SCRATCH_SMALL_CHUNKS : SCRATCH_LARGE_CHUNKS,
+	};
+	err = staging_open_chunks(&scratch->pool);
+	if (err)
+		return err;
+	err = backend->ops->alloc(backend, staging_bytes(&scratch->pool), 0, &scratch->memory);
+	if (err) {
+		scratch->memory = NULL;
+		staging_close(&scratch->pool);
+	}
+	return err;
+}
+
+int device_scratch(struct gds_reader *reader, struct reader_device *device, enum staging_size size)
+{
+	int err;
+
+	if (device->scratch[size].memory)
+		return 0;
+	if (device->scratch_refused)
+		return -ENOMEM;
+	err = open_scratch(reader, device, size);
+	if (err) {
+		device->scratch_refused = true;
+		gds_warn("unaligned pieces go by way of host memory: %s", gds_last_error());
+	}
+	return err;
 }
 
 /* ---- Choosing ---- */
@@ -331,38 +373,29 @@ int route_use_page_cache(struct gds_reader *reader, struct route *route)
 	return open_page_cache(reader, file);
 }
 
-int route_use_staging(struct route *route)
+static struct gds_path_verdict *verdict_of(struct route *route, enum gds_path path)
 {
-	struct gds_path_verdict *verdict = &route->buffer->verdicts[GDS_PATH_MAPPED];
-
-	if (route->pinned == GDS_PATH_MAPPED)
-		return -EOPNOTSUPP;
-	if (verdict->usable) {
-		refuse_pinning(verdict);
-		gds_warn("reads bounce from now on: %s", verdict->reason);
-	}
-	route->limits.direct = false;
-	route->path = GDS_PATH_BOUNCE;
-	return 0;
+	return path == GDS_PATH_DMABUF ? &route->dmabuf : &route->buffer->verdicts[path];
 }
 
 static int choose_path(struct route *route)
 {
 	static const enum gds_path preference[] = { GDS_PATH_DMABUF, GDS_PATH_MAPPED,
 						    GDS_PATH_BOUNCE };
-	const struct gds_path_verdict *verdicts = route->buffer->verdicts;
+	const struct gds_path_verdict *verdict;
 
 	if (route->pinned != GDS_PATH_AUTO) {
 		route->path = route->pinned;
-		if (verdicts[route->path].usable)
+		verdict = verdict_of(route, route->pinned);
+		if (verdict->usable)
 			return 0;
-		return gds_fail(EOPNOTSUPP, "path %s cannot be taken: %s; %s",
-				gds_path_name(route->path), verdicts[route->path].reason,
-				verdicts[route->path].remedy);
+		return gds_fail(EOPNOTSUPP, "path %s from %s cannot be taken: %s; %s",
+				gds_path_name(route->path), route->file->file->path,
+				verdict->reason, verdict->remedy);
 	}
 	for (size_t i = 0; i < sizeof(preference) / sizeof(preference[0]); i++) {
 		route->path = preference[i];
-		if (verdicts[route->path].usable)
+		if (verdict_of(route, route->path)->usable)
 			return 0;
 	}
 	return gds_fail(EOPNOTSUPP, "no path from %s to the buffer", route->file->file->path);
@@ -394,7 +427,48 @@ static int set_limits(struct gds_reader *reader, struct route *route)
 						     offset_align),
 		.direct = route->path != GDS_PATH_BOUNCE,
 	};
+	if (route->path == GDS_PATH_DMABUF) {
+		/* Blocks go to places that are aligned like them, in the dma-buf. */
+		route->limits.memory_align = offset_align;
+		route->limits.base = 0;
+	}
 	return 0;
+}
+
+static int judge_and_choose(struct gds_reader *reader, struct route *route)
+{
+	const struct backend_memory *memory = route->buffer->buffer->memory;
+	const struct proof *proof;
+	int err;
+
+	dmabuf_judge(reader, route->file, route->buffer->buffer->memory, &route->dmabuf);
+	proof = proof_get(reader, route->buffer->buffer->device, route->file->file->device,
+			  memory->placement);
+	if (route->dmabuf.usable && proof && proof->state == PROOF_FAILED)
+		verdict_refuse(&route->dmabuf, proof->finding, PROOF_REMEDY);
+	err = choose_path(route);
+	return err ? err : set_limits(reader, route);
+}
+
+int route_refuse_path(struct gds_reader *reader, struct route *route, const char *reason,
+		      const char *remedy)
+{
+	enum gds_path refused = route->path;
+	int err;
+
+	verdict_refuse(verdict_of(route, refused), reason, remedy);
+	err = choose_path(route);
+	if (!err)
+		err = set_limits(reader, route);
+	if (!err)
+		gds_warn("reads of %s change from %s to %s: %s", route->file->file->path,
+			 gds_path_name(refused), gds_path_name(route->path), reason);
+	return err;
+}
+
+int route_refuse_pinning(struct gds_reader *reader, struct route *route)
+{
+	return route_refuse_path(reader, route, PINNING_REASON, PINNING_REMEDY);
 }
 
 struct route_request {
@@ -440,9 +514,7 @@ static int make_route(struct gds_reader *reader, void *argument)
 	if (!err)
 		err = attach_buffer(reader, request->buffer, &route->buffer);
 	if (!err)
-		err = choose_path(route);
-	if (!err)
-		err = set_limits(reader, route);
+		err = judge_and_choose(reader, route);
 	if (err) {
 		free(route);
 		return err;
@@ -486,7 +558,17 @@ struct explain_request {
 	struct gds_file *file;
 	struct gds_buffer *buffer;
 	struct gds_explanation explanation;
+	bool unproven; /* the direct path would be taken, and is not proven */
 };
+
+static void explain_kernel(const struct gds_reader *reader, char *text, size_t size)
+{
+	if (reader->options.dmabuf_shape == DMABUF_NONE)
+		gds_text_set(text, size, "no dma-buf reads");
+	else
+		gds_text_set(text, size, "dma-buf reads, %s",
+			     dmabuf_shape_name(reader->options.dmabuf_shape));
+}
 
 static int explain(struct gds_reader *reader, void *argument)
 {
@@ -500,9 +582,7 @@ static int explain(struct gds_reader *reader, void *argument)
 	if (!err)
 		err = attach_buffer(reader, request->buffer, &route.buffer);
 	if (!err)
-		err = choose_path(&route);
-	if (!err)
-		err = set_limits(reader, &route);
+		err = judge_and_choose(reader, &route);
 	if (err)
 		return err;
 	explanation->path = route.path;
@@ -513,10 +593,42 @@ static int explain(struct gds_reader *reader, void *argument)
 	memcpy(explanation->direct_reason, route.file->reason, sizeof(route.file->reason));
 	memcpy(explanation->lane_reason, reader->lane->reason, sizeof(reader->lane->reason));
 	memcpy(explanation->paths, route.buffer->verdicts, sizeof(explanation->paths));
+	explanation->paths[GDS_PATH_DMABUF] = route.dmabuf;
+	explain_kernel(reader, explanation->kernel, sizeof(explanation->kernel));
 	if (mapped->usable && !route.file->direct && !mapped->reason[0])
-		allow(mapped, "the kernel copies the bytes out of its page cache",
-		      "keep the file on a file system that takes O_DIRECT");
+		verdict_allow(mapped, "the kernel copies the bytes out of its page cache",
+			      "keep the file on a file system that takes O_DIRECT");
+	if (route.path == GDS_PATH_DMABUF)
+		request->unproven =
+			proof_check(reader, proof_get(reader, request->buffer->device,
+						      request->file->device,
+						      request->buffer->memory->placement)) ==
+			PROOF_NONE;
 	return 0;
+}
+
+/* Has the direct path proven by a read, and puts back what was in its place. */
+static int prove(struct gds_reader *reader, struct gds_file *file, struct gds_buffer *buffer)
+{
+	struct gds_request read = { .file = file, .buffer = buffer };
+	int64_t file_bytes = gds_file_bytes(file);
+	void *before;
+	int err;
+
+	if (file_bytes < 0)
+		return (int)file_bytes;
+	read.length =
+		min_u64(min_u64((uint64_t)file_bytes, gds_buffer_bytes(buffer)), CANARY_BYTES);
+	before = malloc(read.length);
+	if (!before)
+		return gds_fail_errno(ENOMEM, "cannot prove the direct path");
+	err = gds_buffer_copy_out(buffer, 0, before, read.length);
+	if (!err) {
+		gds_read(reader, &read, NULL); /* its outcome is in the proof */
+		err = gds_buffer_copy_in(buffer, 0, before, read.length);
+	}
+	free(before);
+	return err;
 }
 
 int gds_explain(struct gds_reader *reader, struct gds_file *file, struct gds_buffer *buffer,
@@ -532,6 +644,11 @@ int gds_explain(struct gds_reader *reader, struct gds_file *file, struct gds_buf
 		return gds_fail(EINVAL, "gds_explain: pass a file, a buffer, and a structure "
 					"whose size is set");
 	err = reader_run(reader, explain, &request);
+	if (!err && request.unproven) {
+		err = prove(reader, file, buffer);
+		if (!err)
+			err = reader_run(reader, explain, &request);
+	}
 	if (err)
 		return err;
 	size = min_u64(explanation->size, sizeof(request.explanation));

@@ -20,6 +20,11 @@ struct gds_device;
 struct gds_file;
 struct op;
 
+/* What to do when the direct path was found to deliver nothing. */
+#define PROOF_REMEDY                                                                             \
+	"an IOMMU that translates is the usual cause: try iommu=pt, and see the kernel log for " \
+	"its faults"
+
 /* What a reader keeps for a file. */
 struct reader_file {
 	struct attachment attachment;
@@ -35,18 +40,27 @@ struct reader_buffer {
 	struct attachment attachment;
 	struct gds_buffer *buffer;
 	struct reader_device *device;
-	struct gds_path_verdict verdicts[GDS_PATH_COUNT];
+	struct gds_path_verdict verdicts[GDS_PATH_COUNT]; /* but dmabuf's: see route */
 	size_t slot_count;
 	uint32_t slots[]; /* in the lane, one a slice; LANE_NO_BUFFER where not registered */
 };
 
-/* What a reader keeps for a device: its view of the staging memory, and copies. */
+/*
+ * What a reader keeps for a device: its view of the staging memory, and copies.
+ * Scratch is staging memory of the device's own, for reads by the path dmabuf
+ * whose place is not aligned: those bytes never touch host memory either.
+ */
 #define COPIES_AT_ONCE 64
 
 struct reader_device {
 	struct attachment attachment;
 	struct gds_device *device;
 	struct backend_staging *staging[STAGING_SIZES];
+	struct scratch {
+		struct staging_pool pool;
+		struct backend_memory *memory; /* NULL until needed */
+	} scratch[STAGING_SIZES];
+	bool scratch_refused;       /* the device cannot make it: host memory serves instead */
 	struct reader_device *next; /* in the reader's list */
 	/* Operations whose bytes are in staging memory, to be handed to the device. */
 	struct backend_copy copies[COPIES_AT_ONCE];
@@ -64,7 +78,8 @@ struct route {
 	struct route *next;           /* of the same file */
 	enum gds_path path;           /* of direct operations */
 	enum gds_path pinned;         /* AUTO, or the one the caller asked for */
-	atomic_size_t references;     /* reads of batches, in flight or not */
+	struct gds_path_verdict dmabuf;
+	atomic_size_t references; /* reads of batches, in flight or not */
 };
 
 /*
@@ -84,9 +99,23 @@ void route_put(struct route *route, size_t references);
 int route_use_page_cache(struct gds_reader *reader, struct route *route);
 
 /*
- * From now on the route is staged: the kernel cannot pin the buffer's memory.
- * -EOPNOTSUPP where the path is pinned. Called by the driver.
+ * From now on the route takes another path than its present one, which has turned
+ * out not to work for the reason given. -EOPNOTSUPP where the path is pinned.
+ * Called by the driver.
  */
-int route_use_staging(struct route *route);
+int route_refuse_path(struct gds_reader *reader, struct route *route, const char *reason,
+		      const char *remedy);
+
+/* As above, for mapped memory that the kernel cannot pin after all. */
+int route_refuse_pinning(struct gds_reader *reader, struct route *route);
+
+/*
+ * Makes sure that the reader has staging memory of this size and that the device
+ * can copy from it. Called by the driver.
+ */
+int device_stage(struct gds_reader *reader, struct reader_device *device, enum staging_size size);
+
+/* The same for scratch memory: staging memory of the device's own. */
+int device_scratch(struct gds_reader *reader, struct reader_device *device, enum staging_size size);
 
 #endif

@@ -32,31 +32,38 @@ size_t staging_bytes(const struct staging_pool *pool)
 	return (size_t)pool->count * pool->chunk_bytes;
 }
 
-int staging_open(struct staging_pool *pool)
+int staging_open_chunks(struct staging_pool *pool)
 {
-	char *memory = pages_map(staging_bytes(pool));
-
 	pool->free = calloc(pool->count, sizeof(*pool->free));
-	if (!memory || !pool->free) {
-		pages_unmap(memory, staging_bytes(pool));
-		free(pool->free);
-		pool->free = NULL;
-		return gds_fail_errno(ENOMEM, "cannot allocate %zu bytes of staging memory",
-				      staging_bytes(pool));
-	}
+	if (!pool->free)
+		return gds_fail_errno(ENOMEM, "cannot keep %u chunks of staging memory",
+				      pool->count);
+	pool->free_count = 0;
 	for (uint32_t chunk = pool->count; chunk-- > 0;)
 		pool->free[pool->free_count++] = chunk;
-	pool->memory = memory;
 	return 0;
+}
+
+int staging_open(struct staging_pool *pool)
+{
+	int err = staging_open_chunks(pool);
+
+	if (err)
+		return err;
+	pool->memory = pages_map(staging_bytes(pool));
+	if (pool->memory)
+		return 0;
+	staging_close(pool);
+	return gds_fail_errno(ENOMEM, "cannot allocate %zu bytes of staging memory",
+			      staging_bytes(pool));
 }
 
 void staging_close(struct staging_pool *pool)
 {
-	if (!pool->memory)
-		return;
 	pages_unmap(pool->memory, staging_bytes(pool));
 	free(pool->free);
 	pool->memory = NULL;
+	pool->free = NULL;
 }
 
 uint32_t staging_take(struct staging_pool *pool)

@@ -15,7 +15,7 @@
 #define STAGING_NONE        UINT32_MAX
 
 struct staging_pool {
-	char *memory; /* NULL until staging_open() */
+	char *memory; /* of the host; NULL until staging_open(), or if it is a device's */
 	uint32_t chunk_bytes;
 	uint32_t count;
 	uint32_t *free; /* a stack of free chunks */
@@ -41,6 +41,8 @@ static inline enum staging_size staging_size_for(uint32_t bytes)
 size_t staging_bytes(const struct staging_pool *pool);
 
 int staging_open(struct staging_pool *pool);
+/* The chunks alone, of memory that the caller has elsewhere. */
+int staging_open_chunks(struct staging_pool *pool);
 void staging_close(struct staging_pool *pool);
 
 /* A free chunk, or STAGING_NONE. */

@@ -14,6 +14,8 @@
 struct route;     /* path/route.h: the file, the buffer and the way between them */
 struct gds_batch; /* reader.h */
 
+#define READ_PATHS 3
+
 struct read {
 	struct plan plan;                 /* what is not cut yet */
 	const struct plan_limits *limits; /* those of the route */
@@ -24,8 +26,7 @@ struct read {
 	uint64_t buffer_offset;
 	uint64_t user_data;
 	uint64_t short_at;     /* bytes before the first one that the file lacks */
-	uint64_t direct_bytes; /* delivered by direct operations */
-	uint64_t staged_bytes; /* delivered by staged ones */
+	uint64_t path_bytes[READ_PATHS]; /* delivered, by enum gds_path less one */
 	uint64_t error_offset; /* in the file, of the first failed operation */
 	uint64_t issued_ns;
 	uint64_t completed_ns;

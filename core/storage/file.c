@@ -175,6 +175,7 @@ int gds_file_open(struct gds_file **file_out, const char *path)
 	file->buffered_fd = -1;
 	file->path = strdup(path);
 	file->block_device = S_ISBLK(status.st_mode);
+	file->device = status.st_rdev;
 	if (!file->path) {
 		err = gds_fail_errno(ENOMEM, "cannot open %s", path);
 		goto out;

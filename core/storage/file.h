@@ -8,6 +8,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 struct gds_file {
 	struct object object;
@@ -15,6 +16,7 @@ struct gds_file {
 	int fd;          /* with O_DIRECT if `direct` */
 	int buffered_fd; /* through the page cache; -1 until file_buffered_fd() */
 	bool block_device;
+	dev_t device; /* of a block device: its number */
 	bool direct;
 	char direct_reason[256]; /* why not direct */
 	uint32_t offset_align;   /* 1 where reads are buffered, as is memory_align */

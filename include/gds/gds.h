@@ -112,6 +112,18 @@ enum gds_reader_flag {
 	 * made by the callers' threads, in submit, poll and wait.
 	 */
 	GDS_READER_PROGRESS_THREAD = 1u << 1,
+	/*
+	 * The direct path is taken without proof that it delivers. Reads have been
+	 * seen to complete without an error and to move nothing: leave the proof on.
+	 */
+	GDS_READER_NO_CANARY = 1u << 2,
+};
+
+/* In which of its shapes the kernel's dma-buf interface is spoken. */
+enum gds_dmabuf_shape {
+	GDS_DMABUF_NEWEST = 0,      /* the newest that the kernel knows */
+	GDS_DMABUF_PAIRS = 2,       /* of the second public version: 16-byte entries */
+	GDS_DMABUF_DESCRIPTORS = 3, /* since the third: 80-byte descriptors */
 };
 
 /* Zero stands for the default in every field but `size`. */
@@ -129,6 +141,12 @@ struct gds_reader_options {
 	 * default 64 MiB.
 	 */
 	uint64_t staging_bytes;
+	uint32_t dmabuf_shape; /* of enum gds_dmabuf_shape */
+	/*
+	 * The direct path is proven once for each device, target and placement of
+	 * memory, and again when the proof is older than this; 0: once is enough.
+	 */
+	uint64_t canary_interval_ns;
 };
 
 /*
@@ -166,6 +184,8 @@ struct gds_stats {
 	uint64_t in_flight_peak;
 	uint64_t staging_bytes; /* staging memory allocated, now */
 	uint32_t lane;          /* of enum gds_lane: the one in use */
+	uint64_t canaries;        /* proofs of the direct path that were made */
+	uint64_t canaries_failed; /* of these, how many found that bytes had not arrived */
 };
 
 /* Fills `stats`, of which only the first `stats->size` bytes are written. */
@@ -497,11 +517,14 @@ struct gds_explanation {
 	char direct_reason[256];   /* why the file is read through the page cache */
 	char lane_reason[256];     /* why the lane is not io_uring, if it is not */
 	struct gds_path_verdict paths[GDS_PATH_COUNT]; /* by enum gds_path; AUTO unused */
+	char kernel[128];          /* "dma-buf reads, descriptor shape v3" or what is lacking */
 };
 
 /*
  * Tells which path a read of `file` into `buffer` takes, and why not the others.
- * Nothing is read of the file, but the buffer may be registered with the kernel.
+ * The buffer may be registered with the kernel. Where the direct path has not been
+ * proven yet, it is now: with one small read into the start of the buffer, whose
+ * contents are put back afterwards, so nothing else may use the buffer meanwhile.
  */
 GDS_API int gds_explain(struct gds_reader *reader, struct gds_file *file, struct gds_buffer *buffer,
 			struct gds_explanation *explanation);

@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "lane/dmabuf.h"
+
+#include "lane/uapi.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stddef.h>
+
+/* struct io_uring_rsrc_update2, whose second word released headers reserve. */
+struct update {
+	uint32_t offset; /* the slot */
+	uint32_t flags;
+	uint64_t data;
+	uint64_t tags;
+	uint32_t nr;
+	uint32_t resv;
+};
+
+#define UPDATE_PAIRS       1u
+#define UPDATE_DESCRIPTORS 2u
+
+struct pair {
+	uint64_t iovec;
+	int32_t target_fd;
+	int32_t dmabuf_fd;
+};
+
+enum descriptor_type {
+	TYPE_EMPTY = 0,
+	TYPE_DMABUF = 2,
+};
+
+struct descriptor {
+	uint32_t type;
+	uint32_t flags;
+	uint64_t size;
+	uint64_t address;
+	int32_t dmabuf_fd;
+	int32_t target_fd;
+	uint64_t reserved[6];
+};
+
+_Static_assert(sizeof(struct update) == 32, "the kernel's layout");
+_Static_assert(sizeof(struct pair) == 16, "the kernel's layout");
+_Static_assert(sizeof(struct descriptor) == 80, "the kernel's layout");
+
+static int update_slot(int ring_fd, uint32_t slot, uint32_t flags, const void *entry)
+{
+	struct update update = {
+		.offset = slot,
+		.flags = flags,
+		.data = (uintptr_t)entry,
+		.nr = 1,
+	};
+	int ret = io_uring_register((unsigned int)ring_fd, IORING_REGISTER_BUFFERS_UPDATE, &update,
+				    sizeof(update));
+
+	if (ret < 0)
+		return ret;
+	return ret == 1 ? 0 : -EIO;
+}
+
+static int update_pair(int ring_fd, uint32_t slot, int target, int dmabuf)
+{
+	struct iovec none = { 0 };
+	struct pair pair = {
+		.iovec = (uintptr_t)&none,
+		.target_fd = target,
+		.dmabuf_fd = dmabuf,
+	};
+
+	return update_slot(ring_fd, slot, UPDATE_PAIRS, &pair);
+}
+
+static int empty_descriptor(int ring_fd, uint32_t slot)
+{
+	struct descriptor descriptor = { .type = TYPE_EMPTY };
+
+	return update_slot(ring_fd, slot, UPDATE_DESCRIPTORS, &descriptor);
+}
+
+int dmabuf_register(int ring_fd, enum dmabuf_shape shape, uint32_t slot, int target, int dmabuf)
+{
+	struct descriptor descriptor = {
+		.type = TYPE_DMABUF,
+		.dmabuf_fd = dmabuf,
+		.target_fd = target,
+	};
+
+	switch (shape) {
+	case DMABUF_DESCRIPTORS:
+		return update_slot(ring_fd, slot, UPDATE_DESCRIPTORS, &descriptor);
+	case DMABUF_PAIRS:
+		return update_pair(ring_fd, slot, target, dmabuf);
+	default:
+		return -EOPNOTSUPP;
+	}
+}
+
+static enum dmabuf_shape kernel_shape;
+
+static void probe(void)
+{
+	struct io_uring_rsrc_register table = { .nr = 1, .flags = IORING_RSRC_REGISTER_SPARSE };
+	struct io_uring ring;
+
+	if (io_uring_queue_init(1, &ring, 0))
+		return;
+	if (io_uring_register((unsigned int)ring.ring_fd, IORING_REGISTER_BUFFERS2, &table,
+			      sizeof(table)) == 0) {
+		if (empty_descriptor(ring.ring_fd, 0) == 0)
+			kernel_shape = DMABUF_DESCRIPTORS;
+		else if (update_pair(ring.ring_fd, 0, -1, -1) == 0)
+			kernel_shape = DMABUF_PAIRS;
+	}
+	io_uring_queue_exit(&ring);
+}
+
+enum dmabuf_shape dmabuf_kernel_shape(void)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+	pthread_once(&once, probe);
+	return kernel_shape;
+}
+
+const char *dmabuf_shape_name(enum dmabuf_shape shape)
+{
+	switch (shape) {
+	case DMABUF_DESCRIPTORS:
+		return "descriptor shape v3";
+	case DMABUF_PAIRS:
+		return "pair shape v2";
+	default:
+		return "none";
+	}
+}

@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "path/dmabuf.h"
+
+#include "base/error.h"
+#include "lane/dmabuf.h"
+#include "path/verdict.h"
+#include "reader.h"
+#include "storage/file.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+int dmabuf_map_get(struct gds_reader *reader, struct reader_file *file,
+		   struct backend_memory *memory, struct dmabuf_map **map)
+{
+	size_t count = (size_t)((memory->bytes + SLICE_BYTES - 1) / SLICE_BYTES);
+	struct dmabuf_map *new;
+
+	for (new = reader->maps; new; new = new->next) {
+		if (new->file == file &&new->memory == memory) {
+			*map = new;
+			return 0;
+		}
+	}
+	new = calloc(1, sizeof(*new) + count * sizeof(new->slots[0]));
+	if (!new)
+		return gds_fail_errno(ENOMEM, "cannot keep a buffer's dma-bufs");
+	new->file = file;
+	new->memory = memory;
+	new->count = count;
+	for (size_t i = 0; i < count; i++)
+		new->slots[i].slot = LANE_NO_BUFFER;
+	new->next = reader->maps;
+	reader->maps = new;
+	*map = new;
+	return 0;
+}
+
+static void empty_slot(struct gds_reader *reader, struct dmabuf_slot *slot)
+{
+	if (slot->slot == LANE_NO_BUFFER)
+		return;
+	reader->lane->ops->buffer_remove(reader->lane, slot->slot);
+	slot->slot = LANE_NO_BUFFER;
+}
+
+void dmabuf_maps_close(struct gds_reader *reader, const struct reader_file *file,
+		       const struct backend_memory *memory)
+{
+	struct dmabuf_map **link = &reader->maps;
+	struct dmabuf_map *map;
+
+	while ((map = *link) != NULL) {
+		if (map->file != file && map->memory != memory) {
+			link = &map->next;
+			continue;
+		}
+		*link = map->next;
+		for (size_t i = 0; i < map->count; i++)
+			empty_slot(reader, &map->slots[i]);
+		free(map);
+	}
+}
+
+/* Gives up the slot that was used the longest ago and is idle. */
+static int evict(struct gds_reader *reader)
+{
+	struct dmabuf_slot *oldest = NULL;
+
+	for (struct dmabuf_map *map = reader->maps; map; map = map->next) {
+		for (size_t i = 0; i < map->count; i++) {
+			struct dmabuf_slot *slot = &map->slots[i];
+
+			if (slot->slot != LANE_NO_BUFFER && !slot->in_flight &&
+			    (!oldest || slot->used < oldest->used))
+				oldest = slot;
+		}
+	}
+	if (!oldest)
+		return -ENOSPC;
+	empty_slot(reader, oldest);
+	return 0;
+}
+
+static void explain_refusal(struct gds_path_verdict *verdict, const struct gds_file *file,
+			    const struct backend_export *exported, int error)
+{
+	char reason[sizeof(verdict->reason)];
+	const char *remedy = "use mapped or bounce";
+
+	switch (error) {
+	case EOPNOTSUPP:
+		gds_text_set(reason, sizeof(reason),
+			     "%s is not a device whose driver takes dma-bufs (nvme-pci does; "
+			     "device-mapper, md and multipath heads do not)",
+			     file->path);
+		remedy = "read the NVMe device below it";
+		break;
+	case EINVAL:
+		gds_text_set(
+			reason, sizeof(reason),
+			"the kernel refused a dma-buf of %llu bytes for %s (EINVAL): it must "
+			"be a multiple of 4096, at most 1 GiB, and the file open with O_DIRECT",
+			(unsigned long long)exported->bytes, file->path);
+		break;
+	case ENOMEM:
+		gds_text_set(reason, sizeof(reason),
+			     "the kernel has no memory, or no room in the IOMMU, for a dma-buf of "
+			     "%llu bytes (ENOMEM)",
+			     (unsigned long long)exported->bytes);
+		remedy = "raise the locked-memory limit (ulimit -l), or read into smaller buffers";
+		break;
+	case EBADF:
+		gds_text_set(reason, sizeof(reason),
+			     "the kernel does not take this dma-buf for %s (EBADF)", file->path);
+		break;
+	case ENOSPC:
+		gds_text_set(reason, sizeof(reason),
+			     "all slots for registered memory are in use at once");
+		remedy = "read into fewer buffers at once";
+		break;
+	default:
+		gds_text_set(reason, sizeof(reason), "the memory could not be mapped for %s: %s",
+			     file->path, gds_errno_text(error));
+		remedy = "check that the drive can reach the device peer to peer "
+			 "(CONFIG_PCI_P2PDMA, a common PCIe switch, or a host bridge that the "
+			 "kernel lists), and the kernel log";
+	}
+	verdict_refuse(verdict, reason, remedy);
+}
+
+static int fill_slot(struct gds_reader *reader, struct dmabuf_map *map, size_t slice,
+		     struct gds_path_verdict *verdict)
+{
+	const struct gds_file *file = map->file->file;
+	struct dmabuf_slot *slot = &map->slots[slice];
+	struct backend_export exported;
+	int err;
+
+	err = map->memory->device->ops->export_slice(map->memory, slice, &exported);
+	if (err) {
+		verdict_refuse(verdict, gds_last_error(), "use mapped or bounce");
+		return err;
+	}
+	do
+		err = reader->lane->ops->dmabuf_add(reader->lane, file->fd, exported.fd,
+						    &slot->slot);
+	while (err == -ENOSPC && evict(reader) == 0);
+	close(exported.fd);
+	if (err) {
+		slot->slot = LANE_NO_BUFFER;
+		explain_refusal(verdict, file, &exported, -err);
+		return gds_fail(-err, "%s", verdict->reason);
+	}
+	slot->offset = exported.offset;
+	return 0;
+}
+
+int dmabuf_slot_get(struct gds_reader *reader, struct dmabuf_map *map, uint64_t place,
+		    struct dmabuf_slot **slot, struct gds_path_verdict *verdict)
+{
+	size_t slice = (size_t)(place / SLICE_BYTES);
+	int err = 0;
+
+	*slot = &map->slots[slice];
+	if ((*slot)->slot == LANE_NO_BUFFER)
+		err = fill_slot(reader, map, slice, verdict);
+	(*slot)->used = ++reader->dmabuf_clock;
+	return err;
+}
+
+int dmabuf_judge(struct gds_reader *reader, struct reader_file *file, struct backend_memory *memory,
+		 struct gds_path_verdict *verdict)
+{
+	struct dmabuf_map *map;
+	struct dmabuf_slot *slot;
+	char reason[sizeof(verdict->reason)];
+
+	if (!reader->lane->ops->dmabuf_add)
+		return verdict_refuse(verdict, "the thread lane cannot read into dma-bufs",
+				      "use the io_uring lane");
+	if (reader->options.dmabuf_shape == DMABUF_NONE)
+		return verdict_refuse(verdict, "this kernel's io_uring does not read into dma-bufs",
+				      "boot a kernel with the series of gds (docs/kernel.md)");
+	if (!file->file->block_device) {
+		gds_text_set(reason, sizeof(reason),
+			     "%s is a file: the kernel reads whole block devices into dma-bufs",
+			     file->file->path);
+		return verdict_refuse(verdict, reason, "name the block device to read it directly");
+	}
+	if (!file->direct)
+		return verdict_refuse(verdict, file->reason, "use mapped or bounce");
+	if (!memory->device->ops->export_slice) {
+		gds_text_set(reason, sizeof(reason),
+			     "memory of a %s device cannot be exported as a dma-buf",
+			     memory->device->ops->name);
+		return verdict_refuse(verdict, reason, "use mapped or bounce");
+	}
+	verdict_allow(verdict, "", "");
+	if (dmabuf_map_get(reader, file, memory, &map))
+		return verdict_refuse(verdict, gds_last_error(), "");
+	return dmabuf_slot_get(reader, map, 0, &slot, verdict);
+}
