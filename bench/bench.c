@@ -24,7 +24,7 @@
  * they are spread over: when one batch is done, the rest still overfill the queue.
  */
 #define DEPTH_FACTOR 2u
-#define BATCHES      8u
+#define BATCHES      4u
 #define BATCH_LEAST  4u /* reads of a batch, so that a shallow queue costs no more per read */
 
 #define PROGRESS_STEPS 1000

@@ -199,6 +199,9 @@ static int refused(int error)
 		return gds_fail(error, "this kernel has no io_uring (5.19 is needed), or a "
 				       "container's seccomp profile hides it: allow it there, or "
 				       "use the thread lane");
+	if (error == ENOMEM)
+		return gds_fail(error, "no memory for io_uring, or the limit on locked memory "
+				       "forbids it: raise it (ulimit -l), or use the thread lane");
 	if (error != EPERM)
 		return gds_fail_errno(error, "cannot set up io_uring");
 	if (io_uring_disabled())

@@ -20,16 +20,28 @@ static uint64_t direct_bytes(const struct plan *plan, const struct plan_limits *
 	return align_down(bytes, limits->offset_align);
 }
 
-/*
- * Whether a direct operation can begin at the next block boundary, so that only
- * the bytes before it need staging.
- */
-static bool direct_follows(const struct plan *plan, const struct plan_limits *limits, uint32_t skip)
+/* Whether a direct operation can begin `edge` bytes further on. */
+static bool direct_follows(const struct plan *plan, const struct plan_limits *limits, uint64_t edge)
 {
-	uint64_t edge = limits->offset_align - skip;
 	struct plan rest = { plan->offset + edge, plan->place + edge, plan->left - edge };
 
 	return plan->left > edge && direct_bytes(&rest, limits) > 0;
+}
+
+/*
+ * Blocks up to the next direct operation, so that only they need staging; 0 where
+ * none follows. It may take some blocks for the address to be aligned as well, and
+ * the one where that happens may lie across the end of a slice.
+ */
+static uint32_t blocks_of_edge(const struct plan *plan, const struct plan_limits *limits,
+			       uint32_t skip)
+{
+	uint32_t most = 2 * (1 + limits->memory_align / limits->offset_align);
+
+	for (uint32_t blocks = 1; limits->direct && blocks <= most; blocks++)
+		if (direct_follows(plan, limits, (uint64_t)blocks * limits->offset_align - skip))
+			return blocks;
+	return 0;
 }
 
 static void cut_direct(struct plan *plan, uint64_t bytes, struct plan_op *op)
@@ -45,14 +57,12 @@ static void cut_direct(struct plan *plan, uint64_t bytes, struct plan_op *op)
 static void cut_staged(struct plan *plan, const struct plan_limits *limits, struct plan_op *op)
 {
 	uint32_t skip = (uint32_t)(plan->offset & (limits->offset_align - 1));
-	uint64_t length;
+	uint64_t length = (uint64_t)blocks_of_edge(plan, limits, skip) * limits->offset_align;
 
-	if (direct_follows(plan, limits, skip))
-		length = limits->offset_align;
-	else
-		length = min_u64(align_up(min_u64(plan->left, limits->staged_bytes) + skip,
-					  limits->offset_align),
-				 limits->staged_bytes);
+	if (length == 0)
+		length = align_up(min_u64(plan->left, limits->staged_bytes) + skip,
+				  limits->offset_align);
+	length = min_u64(length, limits->staged_bytes);
 	*op = (struct plan_op){
 		.offset = plan->offset - skip,
 		.place = plan->place,

@@ -21,7 +21,7 @@ struct plan_limits {
 	uint32_t offset_align;   /* of file offsets and lengths; 1 for buffered reads */
 	uint32_t memory_align;   /* of addresses; 1 for buffered reads */
 	uint32_t base;           /* the buffer's address, modulo 4096 */
-	uint32_t transfer_bytes; /* most of a direct operation, multiple of offset_align */
+	uint32_t transfer_bytes; /* most of a direct operation, multiple of both alignments */
 	uint32_t staged_bytes;   /* most of a staged operation, multiple of offset_align */
 	bool direct;             /* whether direct operations are possible at all */
 };

@@ -30,6 +30,7 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/uio.h>
@@ -1138,6 +1139,74 @@ static void a_refused_io_uring_is_explained(void **state)
 	expect_refusal(*state, SYS_io_uring_enter, EPERM);
 }
 
+/*
+ * Runs `step` in a process without privileges, whose locked memory is limited; root's
+ * is not. The kernel counts by user, so it gets one that nothing else runs as. 0: as
+ * it should be; 77: the kernel does not limit this; else what failed.
+ */
+static int run_limited(int (*step)(const struct variant *variant), const struct variant *variant,
+		       size_t locked_bytes)
+{
+	const struct rlimit limit = { locked_bytes, locked_bytes };
+	int status;
+	pid_t child = fork();
+
+	assert_true(child >= 0);
+	if (!child) {
+		if (setrlimit(RLIMIT_MEMLOCK, &limit) ||
+		    (!getuid() && setuid(1000000 + (uid_t)getpid())))
+			_exit(99);
+		_exit(step(variant));
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_true(WIFEXITED(status));
+	return WEXITSTATUS(status);
+}
+
+static int pin_too_much(const struct variant *variant)
+{
+	struct lane *lane;
+	uint32_t buffer;
+	void *memory = map_memory();
+
+	if (lane_open(&lane, variant))
+		return 1;
+	if (variant->ops->buffer_add(lane, memory, (PAGES + 1) * PAGE, &buffer) != -ENOMEM)
+		return 2;
+	if (!strstr(gds_last_error(), "ulimit -l"))
+		return 3;
+	if (variant->ops->buffer_add(lane, memory, PAGE, &buffer))
+		return 4;
+	variant->ops->close(lane);
+	return 0;
+}
+
+static int open_without_memory(const struct variant *variant)
+{
+	struct lane *lane;
+	int ret = lane_open(&lane, variant);
+
+	if (!ret)
+		return 77;
+	return ret == -ENOMEM && strstr(gds_last_error(), "ulimit -l") ? 0 : 1;
+}
+
+static void the_limit_on_locked_memory_is_told(void **state)
+{
+	struct rig rig;
+	int opened;
+
+	rig_open(&rig, *state);
+	rig_close(&rig);
+	assert_int_equal(run_limited(pin_too_much, *state, PAGES * PAGE / 2), 0);
+	opened = run_limited(open_without_memory, *state, 0);
+	if (opened == 77) {
+		print_message("this kernel counts no rings against the limit\n");
+		skip();
+	}
+	assert_int_equal(opened, 0);
+}
+
 /* ---- The table ---------------------------------------------------------------------------- */
 
 struct test {
@@ -1183,6 +1252,7 @@ static const struct test tests[] = {
 	{ TEST(a_kernel_without_sparse_tables_is_too_old), .only = &lane_uring },
 	{ TEST(a_kernel_short_of_memory_loses_no_read), .only = &lane_uring },
 	{ TEST(a_refused_io_uring_is_explained), .only = &lane_uring },
+	{ TEST(the_limit_on_locked_memory_is_told), .only = &lane_uring },
 };
 
 #define TESTS    (sizeof(tests) / sizeof(tests[0]))
