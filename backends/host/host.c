@@ -74,6 +74,7 @@ static int wrap(struct backend_device *device, void *address, uint64_t bytes, bo
 	if (!host)
 		return gds_fail_errno(ENOMEM, "cannot make a buffer of device host");
 	host->base.device = device;
+	host->base.placement = "host";
 	host->base.bytes = bytes;
 	host->base.host = address;
 	host->owned = owned;
@@ -141,9 +142,10 @@ static int host_copy(struct backend_device *device, const struct backend_copy *c
 {
 	for (size_t i = 0; i < count; i++) {
 		const struct backend_copy *copy = &copies[i];
+		void *host = copy->staging ? copy->staging->host : copy->source->host;
 
 		memcpy(at(copy->memory, copy->offset),
-		       (unsigned char *)copy->staging->host + copy->staging_offset, copy->bytes);
+		       (unsigned char *)host + copy->source_offset, copy->bytes);
 	}
 	*ticket = 0;
 	return 0;

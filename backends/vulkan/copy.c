@@ -82,25 +82,43 @@ static int grow(struct vulkan_pieces *pieces)
 	return 0;
 }
 
-/* One piece for each slice that the copy touches. */
+/* Where a copy reads from, at most `bytes` from `offset` on. */
+static VkBuffer source_range(const struct backend_copy *copy, uint64_t offset, uint64_t *bytes,
+			     uint64_t *place)
+{
+	struct vulkan_range range;
+
+	*place = offset;
+	if (copy->staging)
+		return ((struct vulkan_staging *)copy->staging)->block.buffer;
+	range = vulkan_range(to_vulkan_memory(copy->source), offset, *bytes);
+	*place = range.offset;
+	*bytes = range.bytes;
+	return range.block->buffer;
+}
+
+/* One piece for each pair of slices that the copy touches. */
 static int add_copy(struct vulkan_pieces *pieces, const struct backend_copy *copy)
 {
-	struct vulkan_staging *staging = (struct vulkan_staging *)copy->staging;
-	uint64_t from = copy->staging_offset, to = copy->offset, left = copy->bytes;
+	uint64_t from = copy->source_offset, to = copy->offset, left = copy->bytes;
 	struct vulkan_range range;
+	uint64_t bytes, place;
+	VkBuffer source;
 	int err;
 
-	for (; left; from += range.bytes, to += range.bytes, left -= range.bytes) {
+	for (; left; from += bytes, to += bytes, left -= bytes) {
 		if (pieces->count == pieces->room) {
 			err = grow(pieces);
 			if (err)
 				return err;
 		}
 		range = vulkan_range(to_vulkan_memory(copy->memory), to, left);
+		bytes = range.bytes;
+		source = source_range(copy, from, &bytes, &place);
 		pieces->list[pieces->count++] = (struct vulkan_piece){
-			.from = staging->block.buffer,
+			.from = source,
 			.to = range.block->buffer,
-			.region = { from, range.offset, range.bytes },
+			.region = { place, range.offset, bytes },
 		};
 	}
 	return 0;
@@ -180,9 +198,9 @@ static void fill_blocks(const struct backend_copy *copies, size_t count)
 {
 	for (size_t i = 0; i < count; i++) {
 		struct vulkan_staging *staging = (struct vulkan_staging *)copies[i].staging;
-		uint64_t offset = copies[i].staging_offset;
+		uint64_t offset = copies[i].source_offset;
 
-		if (!staging->imported)
+		if (staging && !staging->imported)
 			memcpy((char *)staging->block.mapping + offset,
 			       (char *)staging->base.host + offset, copies[i].bytes);
 	}
@@ -192,7 +210,10 @@ static void note_ticket(const struct backend_copy *copies, size_t count, uint64_
 {
 	for (size_t i = 0; i < count; i++) {
 		to_vulkan_memory(copies[i].memory)->last_ticket = ticket;
-		((struct vulkan_staging *)copies[i].staging)->last_ticket = ticket;
+		if (copies[i].staging)
+			((struct vulkan_staging *)copies[i].staging)->last_ticket = ticket;
+		else
+			to_vulkan_memory(copies[i].source)->last_ticket = ticket;
 	}
 }
 

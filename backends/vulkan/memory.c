@@ -55,6 +55,7 @@ static struct vulkan_memory *new_memory(struct vulkan_device *device, uint64_t b
 	if (!memory)
 		return NULL;
 	memory->base.device = &device->base;
+	memory->base.placement = "device";
 	memory->base.bytes = bytes;
 	memory->slice_bytes = slice_bytes;
 	memory->slice_count = slices;

@@ -146,8 +146,8 @@ static void copy_batch(struct vulkan_device *device, struct backend_memory *memo
 		copy->bytes = 1 + below(part * (count - i) - copy->offset);
 		if (copy->bytes > staging->bytes)
 			copy->bytes = staging->bytes;
-		copy->staging_offset = below(staging->bytes - copy->bytes + 1);
-		memcpy(expected + copy->offset, (char *)staging->host + copy->staging_offset,
+		copy->source_offset = below(staging->bytes - copy->bytes + 1);
+		memcpy(expected + copy->offset, (char *)staging->host + copy->source_offset,
 		       copy->bytes);
 	}
 	assert_int_equal(ops->copy(&device->base, copies, count, ticket), 0);

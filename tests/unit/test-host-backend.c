@@ -137,14 +137,15 @@ static void copies_from_staging_touch_only_what_was_asked(void **state)
 	assert_int_equal(ops->staging_attach(device, source, BYTES, &staging), 0);
 	for (unsigned i = 0; i < 1000; i++) {
 		struct backend_copy copies[2] = {
-			{ memory, staging, rand() % 30000, rand() % 30000, rand() % 2000 },
-			{ memory, staging, rand() % 30000 + 32000, rand() % 30000, rand() % 2000 },
+			{ memory, staging, NULL, rand() % 30000, rand() % 30000, rand() % 2000 },
+			{ memory, staging, NULL, rand() % 30000 + 32000, rand() % 30000,
+			  rand() % 2000 },
 		};
 
 		assert_int_equal(ops->copy(device, copies, 2, &ticket), 0);
 		assert_int_equal(ticket, 0);
 		for (unsigned j = 0; j < 2; j++)
-			memcpy(expected + copies[j].offset, source + copies[j].staging_offset,
+			memcpy(expected + copies[j].offset, source + copies[j].source_offset,
 			       copies[j].bytes);
 	}
 	assert_memory_equal(memory->host, expected, BYTES);
