@@ -286,7 +286,7 @@ static void buffers_over_2_gib_are_whole_across_their_slices(void **state)
 	}
 	for (uint64_t at = gib - chunk / 2; at < bytes; at += gib) {
 		const uint64_t part = bytes - at < chunk ? bytes - at : chunk;
-		const struct backend_copy copy = { memory, staging, at, 0, part };
+		const struct backend_copy copy = { memory, staging, NULL, at, 0, part };
 
 		assert_int_equal(ops->copy(&device->base, &copy, 1, &ticket), 0);
 		wait_for(device, ticket);
@@ -365,10 +365,12 @@ static void more_copies_than_command_buffers_all_arrive(void **state)
 	fill_random(pages, bytes);
 	assert_int_equal(ops->staging_attach(&device->base, pages, bytes, &staging), 0);
 	for (unsigned i = 0; i < count; i++) {
-		const struct backend_copy copy = { memory, staging, below(bytes / 2),
-						   below(bytes / 2), 1 + below(bytes / 2) };
+		const struct backend_copy copy = {
+			memory,           staging,          NULL,
+			below(bytes / 2), below(bytes / 2), 1 + below(bytes / 2)
+		};
 
-		memcpy(expected + copy.offset, pages + copy.staging_offset, copy.bytes);
+		memcpy(expected + copy.offset, pages + copy.source_offset, copy.bytes);
 		if (i == 0)
 			assert_int_equal(ops->copy_in(memory, 0, expected, bytes), 0);
 		assert_int_equal(ops->copy(&device->base, &copy, 1, &ticket), 0);
@@ -396,7 +398,7 @@ static void freeing_waits_for_copies_in_flight(void **state)
 	assert_int_equal(ops->staging_attach(&device->base, pages, bytes, &staging), 0);
 	for (unsigned i = 0; i < 10; i++) {
 		struct backend_memory *memory = alloc(device, bytes, 0);
-		const struct backend_copy copy = { memory, staging, 0, 0, bytes };
+		const struct backend_copy copy = { memory, staging, NULL, 0, 0, bytes };
 
 		assert_int_equal(ops->copy(&device->base, &copy, 1, &ticket), 0);
 		ops->free(memory);
@@ -435,7 +437,7 @@ static void work(struct worker *worker, struct backend_device *device, unsigned 
 	WORKER_CHECK(worker, ops->alloc(device, bytes, 0, &memory) == 0);
 	for (unsigned i = 0; i < 100; i++) {
 		size_t part = 1 + rand_r(&worker->seed) % bytes;
-		const struct backend_copy copy = { memory, staging, bytes - part, 0, part };
+		const struct backend_copy copy = { memory, staging, NULL, bytes - part, 0, part };
 
 		for (size_t j = 0; j < part; j += 97)
 			pages[j] = (unsigned char)rand_r(&worker->seed);
