@@ -205,7 +205,7 @@ static void a_lost_device_gives_eio_from_every_call(void **state)
 	struct backend_memory *memory = alloc(device, 4096, 0);
 	void *pages = map_pages(4096);
 	struct backend_staging *staging = NULL;
-	struct backend_copy copy = { memory, NULL, 0, 0, 4096 };
+	struct backend_copy copy = { memory, NULL, NULL, 0, 0, 4096 };
 	PFN_vkQueueSubmit submit = device->calls.vkQueueSubmit;
 	PFN_vkGetSemaphoreCounterValue counter = device->get_counter;
 	uint64_t ticket = 0, last, done = 0;

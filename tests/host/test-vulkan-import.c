@@ -315,8 +315,8 @@ static void use_buffer(struct vulkan_device *device, struct backend_memory *memo
 
 	fill_random(pages, bytes);
 	assert_int_equal(ops->staging_attach(&device->base, pages, bytes, &staging), 0);
-	const struct backend_copy copies[] = { { memory, staging, 0, 0, bytes / 3 },
-					       { memory, staging, bytes / 3, bytes / 3,
+	const struct backend_copy copies[] = { { memory, staging, NULL, 0, 0, bytes / 3 },
+					       { memory, staging, NULL, bytes / 3, bytes / 3,
 						 bytes - bytes / 3 } };
 
 	assert_int_equal(ops->copy(&device->base, copies, 2, &ticket), 0);
