@@ -96,6 +96,8 @@ static void finish_read(struct gds_reader *reader, struct read *read)
 	read->completed_ns = reader->now_ns;
 	atomic_store_explicit(&read->done, true, memory_order_release);
 	if (atomic_fetch_sub_explicit(&batch->open, 1, memory_order_release) == 1) {
+		/* Its owner may free it, or submit it anew. */
+		scheduler_remove(&reader->scheduler, &batch->run);
 		batch->next = reader->completed;
 		reader->completed = batch;
 	}
@@ -142,6 +144,7 @@ static void queue_op(struct gds_reader *reader, struct op *op)
 		lane_read.address = (char *)route->buffer->buffer->memory->host + op->io.place;
 		lane_read.buffer = route->buffer->slots[op->io.place / SLICE_BYTES];
 	}
+	op->file_slot = route->file->slot;
 	op->in_lane = true;
 	counter_add(&reader->counters.operations, 1);
 	reader->lane->ops->queue(reader->lane, &lane_read);
@@ -154,25 +157,28 @@ static void fail_op(struct gds_reader *reader, struct op *op, int error)
 }
 
 /*
- * Queues the operation, or fails its read. False where it must wait for staging
- * memory that other operations hold.
+ * Queues the operation, which counts as in flight, or fails its read. False where
+ * it must wait for staging memory that other operations hold; then, and where it
+ * failed, it no longer is in flight.
  */
 static bool start_op(struct gds_reader *reader, struct op *op)
 {
 	int err = op->read->error; /* of another operation, or by a cancel */
 
+	if (!err && op->io.staged)
+		err = reader_device_stage(reader, op->read->route->buffer->device,
+					  staging_size_for(op->io.length));
+	if (err) {
+		scheduler_landed(&reader->scheduler);
+		fail_op(reader, op, err);
+		return true;
+	}
 	if (op->io.staged) {
-		if (!err)
-			err = reader_device_stage(reader, op->read->route->buffer->device,
-						  staging_size_for(op->io.length));
-		if (err) {
-			scheduler_landed(&reader->scheduler);
-			fail_op(reader, op, err);
-			return true;
-		}
 		op->chunk = staging_take(pool_of(reader, op));
-		if (op->chunk == STAGING_NONE)
+		if (op->chunk == STAGING_NONE) {
+			scheduler_landed(&reader->scheduler);
 			return false;
+		}
 	}
 	queue_op(reader, op);
 	return true;
@@ -194,8 +200,8 @@ static void continue_op(struct gds_reader *reader, struct op *op)
 	}
 	give_chunk(reader, op);
 	plan_next(&op->rest, op->read->limits, &op->io);
-	scheduler_again(&reader->scheduler);
-	if (!start_op(reader, op))
+	/* One that was copied for a while may find its place in flight taken. */
+	if (!scheduler_again(&reader->scheduler) || !start_op(reader, op))
 		starve(reader, op);
 }
 
@@ -204,7 +210,7 @@ static void feed_starved(struct gds_reader *reader)
 	struct op *op;
 	struct op *next;
 
-	while ((op = reader->starved_first) != NULL) {
+	while ((op = reader->starved_first) != NULL && scheduler_again(&reader->scheduler)) {
 		next = op->next; /* a started operation may be in another list by then */
 		if (!start_op(reader, op))
 			break;
@@ -234,6 +240,11 @@ void operations_issue(struct gds_reader *reader)
 	    atomic_load_explicit(&reader->counters.in_flight_peak, memory_order_relaxed))
 		atomic_store_explicit(&reader->counters.in_flight_peak, reader->scheduler.in_flight,
 				      memory_order_relaxed);
+	operations_count(reader);
+}
+
+void operations_count(struct gds_reader *reader)
+{
 	atomic_store_explicit(&reader->counters.in_flight, reader->scheduler.in_flight,
 			      memory_order_relaxed);
 }
@@ -310,6 +321,11 @@ static bool can_go_on(struct gds_reader *reader, struct op *op, int error)
 		counter_add(&reader->counters.retries, 1);
 		return true;
 	case EINVAL:
+		/* Others that were in flight have found that out before. */
+		if (op->file_slot != route->file->slot) {
+			counter_add(&reader->counters.retries, 1);
+			return true;
+		}
 		if (route_use_page_cache(reader, route))
 			return false;
 		break;
