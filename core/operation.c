@@ -302,6 +302,12 @@ static void account_op(struct gds_reader *reader, struct op *op)
 		release_op(reader, op);
 }
 
+static bool is_passing(int error)
+{
+	return error == EAGAIN || error == EINTR || error == ECANCELED || error == EINVAL ||
+	       error == EFAULT;
+}
+
 /*
  * Whether the operation can be tried again, maybe by another way than before.
  * What the way of reading is found to lack is remembered by its route.
@@ -347,6 +353,11 @@ static bool can_go_on(struct gds_reader *reader, struct op *op, int error)
 
 static void handle_error(struct gds_reader *reader, struct op *op, int error)
 {
+	/* Another operation has failed the read: what could go on is no failure of its own. */
+	if (op->read->error && is_passing(error)) {
+		release_op(reader, op);
+		return;
+	}
 	if (op->read->error || !can_go_on(reader, op, error)) {
 		fail_op(reader, op, -error);
 		return;

@@ -285,6 +285,7 @@ int reader_drive(struct gds_reader *reader, uint64_t wait_ns)
 	landed = operations_reap(reader);
 	if (copying || operations_copying(reader))
 		operations_copied(reader, landed ? 0 : min_u64(wait_ns, COPY_WAIT_NS));
+	operations_count(reader);
 	complete_batches(reader);
 	/* No descriptor tells when a device has copied: have an event loop come again. */
 	if (wait_ns == 0 && reader->notify && operations_copying(reader))
@@ -639,8 +640,8 @@ int gds_reader_stats(struct gds_reader *reader, struct gds_stats *stats)
 	size = min_u64(stats->size, sizeof(full));
 	full = (struct gds_stats){
 		.size = size,
-		.reads = counters->reads,
-		.reads_failed = counters->reads_failed,
+		.reads = counters->reads + counters->reads_at_once,
+		.reads_failed = counters->reads_failed + counters->reads_failed_at_once,
 		.reads_cancelled = counters->reads_cancelled,
 		.operations = counters->operations,
 		.retries = counters->retries,
