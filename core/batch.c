@@ -210,6 +210,7 @@ static size_t prepare_reads(struct gds_batch *batch)
 {
 	const uint64_t stamp = atomic_fetch_add(&submissions, 1) + 1;
 	const uint64_t now_ns = clock_now_ns();
+	struct counters *counters = &batch->reader->counters;
 	const struct route *route = NULL;
 	int64_t file_bytes = 0;
 	size_t open = 0;
@@ -233,6 +234,8 @@ static size_t prepare_reads(struct gds_batch *batch)
 		if (read->error && batch->failures++ == 0)
 			batch->first_failure = i;
 	}
+	atomic_fetch_add(&counters->reads_at_once, batch->run.count - open);
+	atomic_fetch_add(&counters->reads_failed_at_once, batch->failures);
 	return open;
 }
 

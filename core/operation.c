@@ -93,6 +93,8 @@ static void finish_read(struct gds_reader *reader, struct read *read)
 	read->completed_ns = reader->now_ns;
 	atomic_store_explicit(&read->done, true, memory_order_release);
 	if (atomic_fetch_sub_explicit(&batch->open, 1, memory_order_release) == 1) {
+		/* Its owner may free it, or submit it anew. */
+		scheduler_remove(&reader->scheduler, &batch->run);
 		batch->next = reader->completed;
 		reader->completed = batch;
 	}
@@ -124,6 +126,7 @@ static void queue_op(struct gds_reader *reader, struct op *op)
 {
 	struct lane_read lane_read = aim_lane_read(reader, op);
 
+	op->file_slot = lane_read.file;
 	op->in_lane = true;
 	counter_add(&reader->counters.operations, 1);
 	reader->lane->ops->queue(reader->lane, &lane_read);
@@ -153,7 +156,10 @@ static void return_to_rest(struct op *op, uint32_t got)
 	};
 }
 
-/* Queues the operation, or fails its read. False where it must wait. */
+/*
+ * Queues the operation, which counts as in flight, or fails its read. False where
+ * it must wait; then, and where it failed, it no longer is in flight.
+ */
 static bool start_op(struct gds_reader *reader, struct op *op)
 {
 	int err;
@@ -164,6 +170,7 @@ static bool start_op(struct gds_reader *reader, struct op *op)
 	}
 	if (err == -EAGAIN) {
 		note_retry_time(reader, op);
+		scheduler_landed(&reader->scheduler);
 		return false;
 	}
 	if (err) {
@@ -191,8 +198,8 @@ static void continue_op(struct gds_reader *reader, struct op *op)
 	}
 	aim_give_chunk(op);
 	plan_next(&op->rest, op->read->limits, &op->io);
-	scheduler_again(&reader->scheduler);
-	if (!start_op(reader, op))
+	/* One that was copied for a while may find its place in flight taken. */
+	if (!scheduler_again(&reader->scheduler) || !start_op(reader, op))
 		starve(reader, op);
 }
 
@@ -201,7 +208,7 @@ static void feed_starved(struct gds_reader *reader)
 	struct op *op;
 	struct op *next;
 
-	while ((op = reader->starved_first) != NULL) {
+	while ((op = reader->starved_first) != NULL && scheduler_again(&reader->scheduler)) {
 		next = op->next; /* a started operation may be in another list by then */
 		if (!start_op(reader, op))
 			break;
@@ -234,6 +241,11 @@ void operations_issue(struct gds_reader *reader)
 	    atomic_load_explicit(&reader->counters.in_flight_peak, memory_order_relaxed))
 		atomic_store_explicit(&reader->counters.in_flight_peak, reader->scheduler.in_flight,
 				      memory_order_relaxed);
+	operations_count(reader);
+}
+
+void operations_count(struct gds_reader *reader)
+{
 	atomic_store_explicit(&reader->counters.in_flight, reader->scheduler.in_flight,
 			      memory_order_relaxed);
 }
@@ -277,6 +289,12 @@ static void account_op(struct gds_reader *reader, struct op *op)
 		release_op(reader, op);
 }
 
+static bool is_passing(int error)
+{
+	return error == EAGAIN || error == EINTR || error == ECANCELED || error == EINVAL ||
+	       error == EFAULT || error == EOPNOTSUPP;
+}
+
 /*
  * The exporter of a dma-buf is moving its memory, or the kernel is short of
  * something: whether to issue the operation again, a little later.
@@ -301,7 +319,8 @@ static bool change_way(struct gds_reader *reader, struct op *op, int error)
 	char reason[160];
 
 	if (error == EINVAL && op->path != GDS_PATH_DMABUF) {
-		if (route_use_page_cache(reader, route))
+		/* Others that were in flight may have found that out before. */
+		if (op->file_slot == route->file->slot && route_use_page_cache(reader, route))
 			return false;
 	} else if (op->path != GDS_PATH_BOUNCE && op->path == route->path) {
 		if (op->read->batch->flags & GDS_BATCH_NO_FALLBACK)
@@ -353,6 +372,11 @@ static bool can_go_on(struct gds_reader *reader, struct op *op, int error)
 
 static void handle_error(struct gds_reader *reader, struct op *op, int error)
 {
+	/* Another operation has failed the read: what could go on is no failure of its own. */
+	if (op->read->error && is_passing(error)) {
+		release_op(reader, op);
+		return;
+	}
 	if (op->read->error || !can_go_on(reader, op, error)) {
 		fail_op(reader, op, -error);
 		return;

@@ -278,6 +278,24 @@ static void complete_batches(struct gds_reader *reader)
 		eventfd_write(reader->eventfd, 1);
 }
 
+static bool serves_event_loop(const struct gds_reader *reader)
+{
+	return reader->notify && !(reader->options.flags & GDS_READER_PROGRESS_THREAD);
+}
+
+/*
+ * An event loop comes again when the lane tells of completions. So what this turn
+ * made room for must be in the lane before it ends; and since no descriptor tells
+ * when a device has copied, it is told to come again at once.
+ */
+static void hand_over_rest(struct gds_reader *reader)
+{
+	operations_issue(reader);
+	reader->lane->ops->enter(reader->lane, 0);
+	if (operations_copying(reader))
+		eventfd_write(reader->eventfd, 1);
+}
+
 int reader_drive(struct gds_reader *reader, uint64_t wait_ns)
 {
 	bool copying;
@@ -299,10 +317,10 @@ int reader_drive(struct gds_reader *reader, uint64_t wait_ns)
 	landed = operations_reap(reader);
 	if (copying || operations_copying(reader))
 		operations_copied(reader, landed ? 0 : min_u64(wait_ns, COPY_WAIT_NS));
+	if (serves_event_loop(reader))
+		hand_over_rest(reader);
+	operations_count(reader);
 	complete_batches(reader);
-	/* No descriptor tells when a device has copied: have an event loop come again. */
-	if (wait_ns == 0 && reader->notify && operations_copying(reader))
-		eventfd_write(reader->eventfd, 1);
 	return err;
 }
 
@@ -436,6 +454,15 @@ void reader_drain(struct gds_reader *reader, const struct attachment *attachment
 
 /* ---- Opening and closing ---- */
 
+/* Why the reader has the thread lane, ahead of what that one lacks itself. */
+static void prefix_reason(struct lane *lane, const char *why)
+{
+	char own[sizeof(lane->reason)];
+
+	memcpy(own, lane->reason, sizeof(own));
+	gds_text_set(lane->reason, sizeof(lane->reason), "%s%s%s", why, own[0] ? "; " : "", own);
+}
+
 static int open_lane(struct gds_reader *reader, const struct lane_ops *uring)
 {
 	const struct gds_reader_options *options = &reader->options;
@@ -444,6 +471,7 @@ static int open_lane(struct gds_reader *reader, const struct lane_ops *uring)
 		.threads = options->threads,
 		.dmabuf_shape = options->dmabuf_shape,
 	};
+	char why[GDS_ERROR_BYTES] = "the thread lane was asked for";
 	int err = -ENOSYS;
 
 	if (options->flags & (GDS_READER_SINGLE_THREAD | GDS_READER_PROGRESS_THREAD))
@@ -454,16 +482,14 @@ static int open_lane(struct gds_reader *reader, const struct lane_ops *uring)
 	if (!err || options->lane == GDS_LANE_URING)
 		return err;
 
-	char reason[sizeof(reader->lane->reason)] = "the thread lane was asked for";
-
 	if (options->lane == GDS_LANE_AUTO) {
-		gds_text_set(reason, sizeof(reason), "%s", gds_last_error());
-		gds_warn("reading with threads: %s", reason);
+		gds_text_set(why, sizeof(why), "%s", gds_last_error());
+		gds_warn("reading with threads: %s", why);
 	}
 	reader->lane_kind = GDS_LANE_THREADS;
 	err = lane_threads.open(&reader->lane, &lane_options);
 	if (!err)
-		memcpy(reader->lane->reason, reason, sizeof(reason));
+		prefix_reason(reader->lane, why);
 	return err;
 }
 
@@ -655,8 +681,8 @@ int gds_reader_stats(struct gds_reader *reader, struct gds_stats *stats)
 	size = min_u64(stats->size, sizeof(full));
 	full = (struct gds_stats){
 		.size = size,
-		.reads = counters->reads,
-		.reads_failed = counters->reads_failed,
+		.reads = counters->reads + counters->reads_at_once,
+		.reads_failed = counters->reads_failed + counters->reads_failed_at_once,
 		.reads_cancelled = counters->reads_cancelled,
 		.operations = counters->operations,
 		.retries = counters->retries,

@@ -44,6 +44,7 @@ struct op {
 	uint64_t again_ns;      /* when it was first asked to be tried again, or 0 */
 	uint32_t arrived;       /* bytes of io that the storage has delivered */
 	uint32_t attempts;      /* that brought nothing */
+	uint32_t file_slot;     /* in the lane, that it reads from */
 	bool in_lane;
 };
 
@@ -72,8 +73,14 @@ struct batch_signal {
 	uint64_t value;
 };
 
-/* Written by the driver alone, read by anyone: no more than relaxed is needed. */
+/*
+ * Written by the driver alone, read by anyone: no more than relaxed is needed. But
+ * for the first two, of reads that were complete when they were submitted: those any
+ * thread adds to.
+ */
 struct counters {
+	atomic_uint_fast64_t reads_at_once;
+	atomic_uint_fast64_t reads_failed_at_once;
 	atomic_uint_fast64_t reads;
 	atomic_uint_fast64_t reads_failed;
 	atomic_uint_fast64_t reads_cancelled;
@@ -114,7 +121,7 @@ struct gds_reader {
 	uint32_t staging_slots[STAGING_SIZES]; /* in the lane, or LANE_NO_BUFFER */
 	struct op *ops;
 	struct op *free_ops;
-	struct op *starved_first; /* ready, but for staging memory; in order */
+	struct op *starved_first; /* ready, but for staging memory or depth; in order */
 	struct op **starved_last;
 	struct reader_device *devices;
 	struct dmabuf_map *maps;
@@ -212,6 +219,8 @@ void aim_copy_source(const struct op *op, struct backend_copy *copy);
 int operations_open(struct gds_reader *reader);
 void operations_close(struct gds_reader *reader);
 void operations_issue(struct gds_reader *reader);
+/* Has the statistics tell how many are in flight now. */
+void operations_count(struct gds_reader *reader);
 /* Reaps the lane and starts copies. Returns how many completions there were. */
 size_t operations_reap(struct gds_reader *reader);
 /* Sees to finished copies, waiting for the next one for at most `wait_ns`. */

@@ -72,6 +72,8 @@ static void detach_file(struct attachment *attachment)
 		retire_route(reader, route);
 	}
 	dmabuf_maps_close(reader, file, NULL);
+	if (file->first != file->slot)
+		reader->lane->ops->file_remove(reader->lane, file->first);
 	reader->lane->ops->file_remove(reader->lane, file->slot);
 	attachment_unlink(attachment);
 	free(file);
@@ -167,6 +169,7 @@ static int attach_file(struct gds_reader *reader, struct gds_file *file,
 		free(new);
 		return gds_fail_errno(-err, "cannot hand %s to the lane", file->path);
 	}
+	new->first = new->slot;
 	attachment_link(&new->attachment, reader, &file->object);
 	*attached = new;
 	return 0;
@@ -346,17 +349,14 @@ int device_scratch(struct gds_reader *reader, struct reader_device *device, enum
 /* The reader's files are read through the page cache from here on. */
 static int open_page_cache(struct gds_reader *reader, struct reader_file *file)
 {
-	uint32_t slot;
 	int fd = file_buffered_fd(file->file);
 	int err;
 
 	if (fd < 0)
 		return fd;
-	err = reader->lane->ops->file_add(reader->lane, fd, &slot);
+	err = reader->lane->ops->file_add(reader->lane, fd, &file->slot);
 	if (err)
 		return err;
-	reader->lane->ops->file_remove(reader->lane, file->slot);
-	file->slot = slot;
 	file->direct = false;
 	gds_warn("%s is read through the page cache: %s", file->file->path, file->reason);
 	return 0;

@@ -30,6 +30,7 @@ struct reader_file {
 	struct attachment attachment;
 	struct gds_file *file;
 	uint32_t slot;    /* in the lane: of the descriptor that reads now use */
+	uint32_t first;   /* slot of the first one, which reads in flight may still use */
 	bool direct;      /* that descriptor has O_DIRECT */
 	char reason[256]; /* why not */
 	struct route *routes;

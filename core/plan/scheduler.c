@@ -13,12 +13,14 @@ void scheduler_add(struct scheduler *scheduler, struct schedule_run *run)
 {
 	run->next = NULL;
 	run->current = 0;
+	run->queued = true;
 	*scheduler->last = run;
 	scheduler->last = &run->next;
 }
 
 static void drop_first(struct scheduler *scheduler)
 {
+	scheduler->first->queued = false;
 	scheduler->first = scheduler->first->next;
 	if (!scheduler->first)
 		scheduler->last = &scheduler->first;
@@ -55,19 +57,23 @@ void scheduler_landed(struct scheduler *scheduler)
 	scheduler->in_flight--;
 }
 
-void scheduler_again(struct scheduler *scheduler)
+bool scheduler_again(struct scheduler *scheduler)
 {
+	if (scheduler->in_flight >= scheduler->depth)
+		return false;
 	scheduler->in_flight++;
+	return true;
 }
 
 void scheduler_remove(struct scheduler *scheduler, struct schedule_run *run)
 {
 	struct schedule_run **link = &scheduler->first;
 
-	while (*link && *link != run)
-		link = &(*link)->next;
-	if (!*link)
+	if (!run->queued)
 		return;
+	run->queued = false;
+	while (*link != run)
+		link = &(*link)->next;
 	*link = run->next;
 	if (!*link)
 		scheduler->last = link;

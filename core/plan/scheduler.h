@@ -17,6 +17,7 @@ struct schedule_run {
 	struct read *reads;
 	size_t count;
 	size_t current; /* the first read that is not cut up completely */
+	bool queued;    /* in the scheduler's queue, whether or not anything is left to cut */
 };
 
 struct scheduler {
@@ -41,10 +42,17 @@ bool scheduler_next(struct scheduler *scheduler, struct read **read, struct plan
 /* An operation that was in flight no longer is. Its read is the caller's to account. */
 void scheduler_landed(struct scheduler *scheduler);
 
-/* Issues one more operation outside of the order: the rest of one that landed. */
-void scheduler_again(struct scheduler *scheduler);
+/*
+ * Counts one more operation outside of the order as in flight: the rest of one that
+ * landed. False where as many as allowed are.
+ */
+bool scheduler_again(struct scheduler *scheduler);
 
-/* Takes a run out of the queue, if it is there: nothing more is issued for it. */
+/*
+ * Takes a run out of the queue, if it is there: nothing more is issued for it. A
+ * run that is cut up may still be queued, as long as there was no room to find
+ * that out: it is removed before its owner may use it again.
+ */
 void scheduler_remove(struct scheduler *scheduler, struct schedule_run *run);
 
 #endif

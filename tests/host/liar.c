@@ -65,7 +65,7 @@ static void truncate_file(void)
 
 static void change_file(void)
 {
-	unsigned char byte;
+	unsigned char byte = 0;
 	const char *name = getenv("GDS_LIAR_FILE");
 	int fd = name ? open(name, O_RDWR | O_CLOEXEC) : -1;
 
@@ -98,7 +98,7 @@ static void flip_bit(void)
 {
 	const struct gds_request *request = &added[added_count - 1];
 	uint64_t offset = request->buffer_offset + request->length - 1;
-	unsigned char byte;
+	unsigned char byte = 0;
 
 	must(gds_buffer_copy_out(request->buffer, offset, &byte, 1) == 0);
 	byte ^= 0x10;
