@@ -264,6 +264,9 @@ static int open_ring(struct uring_lane *lane, const struct lane_options *options
 		ring->ring_fd = -1;
 		return gds_fail_errno(-ret, "cannot map the rings of io_uring");
 	}
+	/* Newer versions of liburing leave these to the caller. */
+	ring->ring_fd = fd;
+	ring->enter_ring_fd = fd;
 	if (!(params.features & IORING_FEAT_EXT_ARG) || !(params.features & IORING_FEAT_NODROP))
 		return too_old();
 	if (!(params.flags & IORING_SETUP_NO_SQARRAY))
