@@ -372,9 +372,10 @@ static int set_limits(struct gds_reader *reader, struct route *route)
 {
 	struct reader_file *file = route->file;
 	uint32_t offset_align = file->file->offset_align;
+	uint32_t transfer_bytes;
 	int err;
 
-	if (offset_align > reader->staging[STAGING_LARGE].chunk_bytes && file->direct) {
+	if (offset_align > reader->options.transfer_bytes && file->direct) {
 		gds_text_set(file->reason, sizeof(file->reason),
 			     "its blocks of %u bytes are larger than the reader's transfers",
 			     offset_align);
@@ -384,14 +385,13 @@ static int set_limits(struct gds_reader *reader, struct route *route)
 	}
 	if (!file->direct)
 		offset_align = 1;
+	transfer_bytes = (uint32_t)align_down(reader->options.transfer_bytes, offset_align);
 	route->limits = (struct plan_limits){
 		.offset_align = offset_align,
 		.memory_align = file->direct ? file->file->memory_align : 1,
 		.base = (uint32_t)((uintptr_t)route->buffer->buffer->memory->host % BASE_MODULUS),
-		.transfer_bytes =
-			(uint32_t)align_down(reader->options.transfer_bytes, offset_align),
-		.staged_bytes = (uint32_t)align_down(reader->staging[STAGING_LARGE].chunk_bytes,
-						     offset_align),
+		.transfer_bytes = transfer_bytes,
+		.staged_bytes = transfer_bytes,
 		.direct = route->path != GDS_PATH_BOUNCE,
 	};
 	return 0;
