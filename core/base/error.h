@@ -14,7 +14,10 @@
 /* Keeps the thread's message and returns -error, for `return gds_fail(EINVAL, ...)`. */
 int gds_fail(int error, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* As gds_fail(), with ": " and the text of the errno appended. */
+/*
+ * As gds_fail(), with ": " and the text of the errno appended, and for the common
+ * ones of them "; " and what to do.
+ */
 int gds_fail_errno(int error, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* The text of an errno, from static storage: thread safe, unlike strerror(3). */

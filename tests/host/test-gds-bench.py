@@ -385,7 +385,8 @@ class BadInput(Case):
                 self.assert_one_line(result, status, *words)
 
     def test_a_missing_file(self):
-        self.every_command(self.path("none"), FAILED, self.path("none"), "No such file")
+        self.every_command(self.path("none"), FAILED, self.path("none"), "No such file",
+                           "check the name")
 
     def test_a_directory(self):
         self.every_command(self.folder, FAILED, self.folder, "directory")
@@ -404,7 +405,7 @@ class BadInput(Case):
         options = {"preexec_fn": drop_file_capabilities} if is_root() else {}
         result = self.read(self.file, **options)
         self.require(result.returncode != 99, "capabilities cannot be dropped here")
-        self.assert_one_line(result, FAILED, self.file, "Permission denied")
+        self.assert_one_line(result, FAILED, self.file, "Permission denied", "ask for")
 
     def test_a_name_with_a_newline_still_gives_one_line(self):
         result = self.read(self.path("no\nsuch\x1b[31m file"))
@@ -507,7 +508,8 @@ class BadInput(Case):
                 for lane in lanes():
                     with self.subTest(command=command, lane=lane):
                         result = run(command, device, "--device", best_device(), "--lane", lane)
-                        self.assert_one_line(result, FAILED, device, "Input/output error")
+                        self.assert_one_line(result, FAILED, device, "Input/output error",
+                                             "dmesg")
 
     def test_a_device_mapper_error_in_the_middle(self):
         self.require(is_root(), "device-mapper needs root")
