@@ -163,9 +163,15 @@ static void fail_op(struct gds_reader *reader, struct op *op, int error)
  */
 static bool start_op(struct gds_reader *reader, struct op *op)
 {
-	int err = op->read->error; /* of another operation, or by a cancel */
+	int err = 0;
 
-	if (!err && op->io.staged)
+	/* Another operation failed it meanwhile, or a cancel. */
+	if (op->read->error) {
+		scheduler_landed(&reader->scheduler);
+		release_op(reader, op);
+		return true;
+	}
+	if (op->io.staged)
 		err = reader_device_stage(reader, op->read->route->buffer->device,
 					  staging_size_for(op->io.length));
 	if (err) {
