@@ -63,10 +63,17 @@ static void refuse_pinning(struct gds_path_verdict *verdict)
 
 /* ---- Attaching ---- */
 
-/* Takes the route out of use; the reads that still name it find it closed. */
-static void retire_route(struct gds_reader *reader, struct route *route)
+/*
+ * Takes the route at `link` out of use; the reads that still name it find it closed.
+ * Other threads may be looking for another route of the same file.
+ */
+static void retire_route(struct gds_reader *reader, struct route **link)
 {
+	struct route *route;
+
 	pthread_mutex_lock(&reader->lock);
+	route = *link;
+	*link = route->next;
 	route->file = NULL;
 	route->buffer = NULL;
 	pthread_mutex_unlock(&reader->lock);
@@ -77,13 +84,10 @@ static void detach_file(struct attachment *attachment)
 {
 	struct reader_file *file = (struct reader_file *)attachment;
 	struct gds_reader *reader = attachment->reader;
-	struct route *route;
 
 	reader_drain(reader, attachment);
-	while ((route = file->routes) != NULL) {
-		file->routes = route->next;
-		retire_route(reader, route);
-	}
+	while (file->routes)
+		retire_route(reader, &file->routes);
 	if (file->first != file->slot)
 		reader->lane->ops->file_remove(reader->lane, file->first);
 	reader->lane->ops->file_remove(reader->lane, file->slot);
@@ -95,15 +99,12 @@ static void retire_routes_to(struct gds_reader *reader, struct reader_file *file
 			     const struct reader_buffer *buffer)
 {
 	struct route **link = &file->routes;
-	struct route *route;
 
-	while ((route = *link) != NULL) {
-		if (route->buffer == buffer) {
-			*link = route->next;
-			retire_route(reader, route);
-		} else {
-			link = &route->next;
-		}
+	while (*link) {
+		if ((*link)->buffer == buffer)
+			retire_route(reader, link);
+		else
+			link = &(*link)->next;
 	}
 }
 
@@ -428,6 +429,9 @@ static int make_route(struct gds_reader *reader, void *argument)
 	struct route *route;
 	int err;
 
+	if (reader->closed)
+		return gds_fail(ESHUTDOWN, "cannot read %s: the batch's reader was closed",
+				request->file->path);
 	/* Another thread may have been first. */
 	request->route = find_route(reader, request);
 	if (request->route)

@@ -673,6 +673,28 @@ static void close_reader_under_batches(struct world *world)
 		world->batches[i].cancelled |= world->batches[i].submitted;
 }
 
+/* They know that they are complete, and nothing else can be had from them. */
+static void check_batches_without_reader(struct world *world)
+{
+	struct gds_request request = { 0 };
+
+	for (size_t i = 0; i < MOST_BATCHES; i++) {
+		struct gds_batch *batch = world->batches[i].batch;
+
+		if (!batch)
+			continue;
+		CHECK(world, gds_batch_cancel(batch) == 0);
+		CHECK(world, gds_batch_poll(batch) == 0);
+		if (world->batches[i].submitted)
+			CHECK(world, gds_batch_wait(batch, -1) == 0);
+		CHECK(world, gds_batch_reset(batch) == 0);
+		request.file = world->files[0].file;
+		request.buffer = world->buffers[0].buffer;
+		if (request.file && request.buffer && !may_refuse_path(&world->batches[i]))
+			CHECK(world, gds_batch_add(batch, &request, 1) == -ESHUTDOWN);
+	}
+}
+
 /* Files, buffers and batches go in any order, before or after their reader. */
 static void close_everything(struct world *world)
 {
@@ -720,6 +742,7 @@ static void run_world(uint64_t seed)
 		close_reader_under_batches(&world);
 		world.reader = NULL;
 		end_batches(&world);
+		check_batches_without_reader(&world);
 	} else {
 		end_batches(&world);
 		check_counters(&world);
