@@ -519,7 +519,7 @@ void gds_batch_destroy(struct gds_batch *batch)
 ssize_t gds_read(struct gds_reader *reader, const struct gds_request *request,
 		 struct gds_result *result_out)
 {
-	struct gds_result result;
+	struct gds_result result = { 0 };
 	struct gds_batch *batch;
 	ssize_t count;
 

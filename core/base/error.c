@@ -6,6 +6,10 @@
 #include <stdio.h>
 #include <string.h>
 
+/* The header's hints to the analyzer, which are not for the definitions. */
+#undef gds_fail
+#undef gds_fail_errno
+
 static _Thread_local char last_error[GDS_ERROR_BYTES];
 
 const char *gds_last_error(void)
