@@ -73,6 +73,7 @@ static void give_chunk(struct gds_reader *reader, struct op *op)
 static void finish_read(struct gds_reader *reader, struct read *read)
 {
 	struct gds_batch *batch = read->batch;
+	size_t index = (size_t)(read - batch->run.reads);
 	struct counters *counters = &reader->counters;
 	struct backend_memory *memory;
 
@@ -88,10 +89,8 @@ static void finish_read(struct gds_reader *reader, struct read *read)
 		counter_add(read->error == -ECANCELED ? &counters->reads_cancelled
 						      : &counters->reads_failed,
 			    1);
-		if (batch->failures++ == 0)
-			batch->first_failure = (size_t)(read - batch->run.reads);
-		else if ((size_t)(read - batch->run.reads) < batch->first_failure)
-			batch->first_failure = (size_t)(read - batch->run.reads);
+		if (batch->failures++ == 0 || index < batch->first_failure)
+			batch->first_failure = index;
 	}
 	read->completed_ns = reader->now_ns;
 	atomic_store_explicit(&read->done, true, memory_order_release);
