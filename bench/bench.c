@@ -6,10 +6,10 @@
  * queue holds. While the oldest is looked at and filled again the others keep the
  * queue full. Nothing is allocated and no system call is made for a single read.
  */
+#include "bench_report.h"
 #include "commands.h"
 #include "offsets.h"
 #include "progress.h"
-#include "report.h"
 #include "setup.h"
 #include "signals.h"
 #include "sizes.h"
@@ -49,22 +49,13 @@ struct run {
 	struct offsets offsets;
 	struct slot slots[BATCHES];
 	size_t batch_reads;
-	uint64_t working_set;
 
 	enum phase phase;
 	uint64_t left;   /* reads to submit until the phase ends, where it ends by count */
 	uint64_t end_ns; /* when it ends, where it ends by time */
 	uint64_t begin_ns;
 	struct cpu_time begin_cpu;
-	struct gds_stats begin_stats;
-
-	/* The result. */
-	uint64_t reads;
-	uint64_t nanoseconds;
-	struct cpu_time cpu;
-	struct gds_stats stats;
-	uint64_t path_bytes[GDS_PATH_COUNT];
-	struct histogram latency;
+	struct measurement result;
 };
 
 static const char *file_name(const struct run *run)
@@ -88,12 +79,12 @@ static enum status open_file(struct run *run)
 			    "working set beyond the end: %s: the file has %" PRId64
 			    " bytes: give a smaller --size",
 			    file_name(run), size);
-	run->working_set = options->size == OPTION_UNSET ? (uint64_t)size : options->size;
-	if (run->working_set < options->block_bytes)
+	run->result.working_set = options->size == OPTION_UNSET ? (uint64_t)size : options->size;
+	if (run->result.working_set < options->block_bytes)
 		return fail(STATUS_FAILED,
 			    "nothing to read: %s: the working set of %" PRIu64
 			    " bytes holds no block of %" PRIu64 ": give a smaller --bs",
-			    file_name(run), run->working_set, options->block_bytes);
+			    file_name(run), run->result.working_set, options->block_bytes);
 	return STATUS_OK;
 }
 
@@ -135,7 +126,8 @@ static enum status prepare(struct run *run)
 		return status;
 	run->batch_reads = reads > BATCH_LEAST ? reads : BATCH_LEAST;
 	offsets_begin(&run->offsets, options->direction == DIRECTION_RANDREAD,
-		      run->working_set / options->block_bytes, options->block_bytes, options->seed);
+		      run->result.working_set / options->block_bytes, options->block_bytes,
+		      options->seed);
 	error = gds_buffer_alloc(&run->buffer, run->setup.device,
 				 BATCHES * run->batch_reads * stride(run),
 				 options->host_memory ? GDS_BUFFER_HOST : 0);
@@ -171,10 +163,10 @@ static void begin_measuring(struct run *run)
 
 	run->phase = PHASE_MEASURE;
 	run->left = reads_to_start(run);
-	run->reads = 0;
-	memset(run->path_bytes, 0, sizeof(run->path_bytes));
-	histogram_clear(&run->latency);
-	read_stats(run, &run->begin_stats);
+	run->result.reads = 0;
+	memset(run->result.path_bytes, 0, sizeof(run->result.path_bytes));
+	histogram_clear(&run->result.latency);
+	read_stats(run, &run->result.before);
 	run->begin_cpu = cpu_time_now();
 	run->begin_ns = clock_ns();
 	run->end_ns =
@@ -183,9 +175,9 @@ static void begin_measuring(struct run *run)
 
 static void end_measuring(struct run *run, uint64_t now)
 {
-	run->cpu = cpu_time_since(&run->begin_cpu);
-	run->nanoseconds = now - run->begin_ns;
-	read_stats(run, &run->stats);
+	run->result.cpu = cpu_time_since(&run->begin_cpu);
+	run->result.nanoseconds = now - run->begin_ns;
+	read_stats(run, &run->result.after);
 	run->phase = PHASE_DRAIN;
 }
 
@@ -250,10 +242,10 @@ static enum status collect(struct run *run, const struct slot *slot)
 		if ((uint64_t)result.bytes != wanted)
 			return fail_read(run, &slot->requests[i], &result);
 		for (int path = GDS_PATH_DMABUF; path < GDS_PATH_COUNT; path++)
-			run->path_bytes[path] += result.path_bytes[path];
-		histogram_add(&run->latency, result.completed_ns - result.issued_ns);
+			run->result.path_bytes[path] += result.path_bytes[path];
+		histogram_add(&run->result.latency, result.completed_ns - result.issued_ns);
 	}
-	run->reads += slot->count;
+	run->result.reads += slot->count;
 	return STATUS_OK;
 }
 
@@ -261,16 +253,16 @@ static void show(const struct run *run, uint64_t now)
 {
 	const struct options *options = run->options;
 	double elapsed = (double)(now - run->begin_ns) + 1;
-	double part = (double)run->reads / (double)run->offsets.blocks;
+	double part = (double)run->result.reads / (double)run->offsets.blocks;
 
 	if (run->phase != PHASE_MEASURE)
 		return;
 	if (options->runtime != OPTION_UNSET)
 		part = elapsed / (double)options->runtime;
 	else if (options->count != OPTION_UNSET)
-		part = (double)run->reads / (double)options->count;
+		part = (double)run->result.reads / (double)options->count;
 	progress_update((uint64_t)(part * PROGRESS_STEPS),
-			(double)run->reads * (double)options->block_bytes * 1e9 / elapsed);
+			(double)run->result.reads * (double)options->block_bytes * 1e9 / elapsed);
 }
 
 /* Moves from phase to phase as time or reads run out. */
@@ -338,124 +330,6 @@ static enum status measure(struct run *run)
 	return status;
 }
 
-static double per_second(const struct run *run, double amount)
-{
-	return run->nanoseconds ? amount * 1e9 / (double)run->nanoseconds : 0;
-}
-
-static double us_per_read(const struct run *run, double seconds)
-{
-	return run->reads ? seconds * 1e6 / (double)run->reads : 0;
-}
-
-static const struct {
-	const char *name;
-	enum key key;
-	double percent;
-} percentiles[] = {
-	{ "50%", KEY_P50, 50 },
-	{ "90%", KEY_P90, 90 },
-	{ "99%", KEY_P99, 99 },
-	{ "99.9%", KEY_P99_9, 99.9 },
-};
-#define PERCENTILE_COUNT (sizeof(percentiles) / sizeof(percentiles[0]))
-
-static void print_latency(const struct run *run)
-{
-	char text[SIZE_TEXT_BYTES];
-
-	printf("latency      ");
-	for (size_t i = 0; i < PERCENTILE_COUNT; i++)
-		printf(" %s %s,", percentiles[i].name,
-		       duration_format(text, (double)histogram_percentile(&run->latency,
-									  percentiles[i].percent)));
-	printf(" mean %s", duration_format(text, histogram_mean(&run->latency)));
-	printf(", max %s\n", duration_format(text, (double)run->latency.high));
-}
-
-static void print_text(const struct run *run)
-{
-	const struct options *options = run->options;
-	uint64_t bytes = run->reads * options->block_bytes;
-	char text[128], size[SIZE_TEXT_BYTES];
-
-	path_bytes_format(run->path_bytes, text, sizeof(text));
-	printf("file          %s, %s of it\n", file_name(run),
-	       size_format(size, (double)run->working_set));
-	printf("device        %s (%s)\n", run->setup.info.name, run->setup.info.description);
-	printf("reads         %" PRIu64 " x %s, %s, queue depth %" PRIu64 ", lane %s, path %s\n",
-	       run->reads, size_format(size, (double)options->block_bytes),
-	       options->direction == DIRECTION_RANDREAD ? "randread" : "read", options->queue_depth,
-	       gds_lane_name((enum gds_lane)run->stats.lane), text);
-	printf("bandwidth     %s/s\n", size_format(size, per_second(run, (double)bytes)));
-	printf("IOPS          %.0f\n", per_second(run, (double)run->reads));
-	print_latency(run);
-	printf("CPU           %.3f s/GiB, user %.3f s, system %.3f s; per read: user %.2f us, "
-	       "system %.2f us\n",
-	       cpu_seconds_per_gib(&run->cpu, bytes), run->cpu.user_seconds,
-	       run->cpu.system_seconds, us_per_read(run, run->cpu.user_seconds),
-	       us_per_read(run, run->cpu.system_seconds));
-}
-
-static json_t *latency_json(const struct run *run)
-{
-	const struct histogram *latency = &run->latency;
-	json_t *object = json_object();
-
-	json_put(object, KEY_MIN, json_integer((json_int_t)(latency->count ? latency->low : 0)));
-	json_put(object, KEY_MEAN, json_real(histogram_mean(latency)));
-	for (size_t i = 0; i < PERCENTILE_COUNT; i++)
-		json_put(object, percentiles[i].key,
-			 json_integer((json_int_t)histogram_percentile(latency,
-								       percentiles[i].percent)));
-	json_put(object, KEY_MAX, json_integer((json_int_t)latency->high));
-	return object;
-}
-
-static void put_settings(const struct run *run, json_t *report)
-{
-	const struct options *options = run->options;
-
-	json_put_device(report, &run->setup.info);
-	json_put(report, KEY_LANE, json_text(gds_lane_name((enum gds_lane)run->stats.lane)));
-	json_put(report, KEY_LANE_REASON, json_text(gds_reader_lane_reason(run->setup.reader)));
-	json_put(report, KEY_FILE, json_text(file_name(run)));
-	json_put(report, KEY_RW,
-		 json_text(options->direction == DIRECTION_RANDREAD ? "randread" : "read"));
-	json_put(report, KEY_BS, json_integer((json_int_t)options->block_bytes));
-	json_put(report, KEY_QD, json_integer((json_int_t)options->queue_depth));
-	json_put(report, KEY_SIZE, json_integer((json_int_t)run->working_set));
-	json_put(report, KEY_SEED, json_integer((json_int_t)options->seed));
-}
-
-static void print_json(const struct run *run)
-{
-	const struct gds_stats *stats = &run->stats, *before = &run->begin_stats;
-	uint64_t bytes = run->reads * run->options->block_bytes;
-	json_t *report = json_report(COMMAND_BENCH);
-
-	put_settings(run, report);
-	json_put(report, KEY_READS, json_integer((json_int_t)run->reads));
-	json_put(report, KEY_BYTES, json_integer((json_int_t)bytes));
-	json_put(report, KEY_SECONDS, json_real((double)run->nanoseconds / 1e9));
-	json_put(report, KEY_BYTES_PER_SECOND, json_real(per_second(run, (double)bytes)));
-	json_put(report, KEY_IOPS, json_real(per_second(run, (double)run->reads)));
-	json_put_cpu(report, &run->cpu, bytes);
-	json_put(report, KEY_CPU_USER_US_PER_READ,
-		 json_real(us_per_read(run, run->cpu.user_seconds)));
-	json_put(report, KEY_CPU_SYSTEM_US_PER_READ,
-		 json_real(us_per_read(run, run->cpu.system_seconds)));
-	json_put(report, KEY_LATENCY_NS, latency_json(run));
-	json_put_path_bytes(report, run->path_bytes);
-	json_put(report, KEY_OPERATIONS,
-		 json_integer((json_int_t)(stats->operations - before->operations)));
-	json_put(report, KEY_RETRIES, json_integer((json_int_t)(stats->retries - before->retries)));
-	json_put(report, KEY_FALLBACKS,
-		 json_integer((json_int_t)(stats->fallbacks - before->fallbacks)));
-	json_put(report, KEY_OK, json_true());
-	json_print(report);
-}
-
 static void clean_up(struct run *run)
 {
 	for (size_t i = 0; i < BATCHES; i++) {
@@ -478,9 +352,9 @@ enum status command_bench(const struct options *options)
 	if (status == STATUS_OK)
 		status = measure(&run);
 	if (status == STATUS_OK && options->json)
-		print_json(&run);
+		bench_report_json(options, &run.setup, &run.result);
 	else if (status == STATUS_OK)
-		print_text(&run);
+		bench_report_text(options, &run.setup, &run.result);
 	clean_up(&run);
 	return status;
 }

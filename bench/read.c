@@ -6,7 +6,7 @@
 #include "commands.h"
 #include "output.h"
 #include "progress.h"
-#include "report.h"
+#include "read_report.h"
 #include "setup.h"
 #include "signals.h"
 #include "sizes.h"
@@ -21,21 +21,6 @@
 #define PIECE_BYTES    ((uint64_t)16 << 20) /* of one read: what progress is counted in */
 #define SUM_BYTES      ((uint64_t)64 << 20) /* of one checksum: how soon a signal is seen */
 #define STANDARD_LIMIT ((uint64_t)1 << 30)  /* of the buffer, where the memory is not known */
-
-/* What is told of one file. */
-struct file_report {
-	const char *name;
-	char *error; /* the line that was said of it, or NULL */
-	uint64_t bytes;
-	uint64_t nanoseconds;
-	struct cpu_time cpu;
-	uint64_t path_bytes[GDS_PATH_COUNT];
-	bool has_device_crc;
-	bool verified;
-	bool written;
-	uint32_t device_crc;
-	uint32_t cpu_crc;
-};
 
 /* The whole run. */
 struct job {
@@ -80,11 +65,6 @@ static uint64_t delivered(struct gds_reader *reader)
 	return bytes;
 }
 
-static double rate_of(uint64_t bytes, uint64_t nanoseconds)
-{
-	return nanoseconds ? (double)bytes * 1e9 / (double)nanoseconds : 0;
-}
-
 static void show_reading(void *user)
 {
 	struct transfer *transfer = user;
@@ -92,8 +72,8 @@ static void show_reading(void *user)
 	uint64_t now = delivered(transfer->job->setup.reader) - transfer->before;
 
 	progress_update(transfer->work_done + now,
-			rate_of(report->bytes + now,
-				report->nanoseconds + clock_ns() - transfer->begin_ns));
+			per_second((double)(report->bytes + now),
+				   report->nanoseconds + clock_ns() - transfer->begin_ns));
 }
 
 /* Counts a pass over `bytes` as done, and sees whether to go on. */
@@ -102,7 +82,8 @@ static enum status passed(struct transfer *transfer, uint64_t bytes)
 	const struct file_report *report = transfer->report;
 
 	transfer->work_done += bytes;
-	progress_update(transfer->work_done, rate_of(report->bytes, report->nanoseconds));
+	progress_update(transfer->work_done,
+			per_second((double)report->bytes, report->nanoseconds));
 	return signals_pending() ? fail_signal(report->name) : STATUS_OK;
 }
 
@@ -436,96 +417,6 @@ static enum status read_file(struct job *job, struct file_report *report)
 	return status;
 }
 
-static const char *outcome(const struct job *job, const struct file_report *report)
-{
-	if (report->error)
-		return "FAILED";
-	return job->options->verify ? "verified" : "not verified";
-}
-
-static void print_row(const struct job *job, struct table *table, const struct file_report *report)
-{
-	struct gds_stats stats = { .size = sizeof(stats) };
-	char text[128], size[SIZE_TEXT_BYTES];
-
-	gds_reader_stats(job->setup.reader, &stats);
-	path_bytes_format(report->path_bytes, text, sizeof(text));
-	table_add(table, "%s", report->name);
-	table_add(table, "%s", job->setup.info.name);
-	table_add(table, "%s", text);
-	table_add(table, "%s", gds_lane_name((enum gds_lane)stats.lane));
-	table_add(table, "%" PRIu64, report->bytes);
-	table_add(table, "%s/s", size_format(size, rate_of(report->bytes, report->nanoseconds)));
-	table_add(table, "%.3f", cpu_seconds_per_gib(&report->cpu, report->bytes));
-	table_add(table, report->has_device_crc ? "%08x" : "-", report->device_crc);
-	table_add(table, report->verified ? "%08x" : "-", report->cpu_crc);
-	table_add(table, "%s", outcome(job, report));
-}
-
-static void print_table(const struct job *job, size_t count)
-{
-	static const char *const heads[] = { "FILE",        "DEVICE", "PATH",      "LANE",
-					     "BYTES",       "RATE",   "CPU s/GiB", "DEVICE CRC-32",
-					     "FILE CRC-32", "RESULT" };
-	const size_t columns = sizeof(heads) / sizeof(heads[0]);
-	struct table table;
-
-	table_begin(&table, columns);
-	for (size_t i = 0; i < columns; i++)
-		table_add(&table, "%s", heads[i]);
-	for (size_t i = 0; i < count; i++)
-		print_row(job, &table, &job->reports[i]);
-	table_print(&table);
-}
-
-static json_t *crc_json(bool known, uint32_t crc)
-{
-	return known ? json_sprintf("%08x", crc) : json_null();
-}
-
-static json_t *file_json(const struct job *job, const struct file_report *report)
-{
-	const struct options *options = job->options;
-	json_t *file = json_object();
-
-	json_put(file, KEY_FILE, json_text(report->name));
-	json_put(file, KEY_OFFSET, json_integer((json_int_t)options->offset));
-	json_put(file, KEY_BYTES, json_integer((json_int_t)report->bytes));
-	json_put(file, KEY_SECONDS, json_real((double)report->nanoseconds / 1e9));
-	json_put(file, KEY_BYTES_PER_SECOND,
-		 json_real(rate_of(report->bytes, report->nanoseconds)));
-	json_put_cpu(file, &report->cpu, report->bytes);
-	json_put_path_bytes(file, report->path_bytes);
-	json_put(file, KEY_DEVICE_CRC32, crc_json(report->has_device_crc, report->device_crc));
-	json_put(file, KEY_CPU_CRC32, crc_json(report->verified, report->cpu_crc));
-	json_put(file, KEY_VERIFIED,
-		 options->verify ? json_boolean(report->verified) : json_null());
-	json_put(file, KEY_OUTPUT, report->written ? json_text(options->output) : json_null());
-	if (report->error)
-		json_put(file, KEY_ERROR, json_text(report->error));
-	return file;
-}
-
-static void print_json(const struct job *job, size_t count, bool ok)
-{
-	struct gds_stats stats = { .size = sizeof(stats) };
-	json_t *report = json_report(COMMAND_READ);
-	json_t *files = json_array();
-
-	gds_reader_stats(job->setup.reader, &stats);
-	json_put_device(report, &job->setup.info);
-	json_put(report, KEY_LANE, json_text(gds_lane_name((enum gds_lane)stats.lane)));
-	json_put(report, KEY_LANE_REASON, json_text(gds_reader_lane_reason(job->setup.reader)));
-	json_put(report, KEY_OPERATIONS, json_integer((json_int_t)stats.operations));
-	json_put(report, KEY_RETRIES, json_integer((json_int_t)stats.retries));
-	json_put(report, KEY_FALLBACKS, json_integer((json_int_t)stats.fallbacks));
-	for (size_t i = 0; i < count; i++)
-		json_array_append_new(files, file_json(job, &job->reports[i]));
-	json_put(report, KEY_FILES, files);
-	json_put(report, KEY_OK, json_boolean(ok));
-	json_print(report);
-}
-
 /* One file after the other. One that fails does not keep the next from being read. */
 static enum status read_files(struct job *job)
 {
@@ -539,9 +430,9 @@ static enum status read_files(struct job *job)
 			worst = status;
 	}
 	if (job->options->json)
-		print_json(job, count, worst == STATUS_OK);
+		read_report_json(job->options, &job->setup, job->reports, count);
 	else if (worst == STATUS_OK || count > 1)
-		print_table(job, count);
+		read_report_table(job->options, &job->setup, job->reports, count);
 	return worst;
 }
 

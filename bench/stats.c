@@ -14,6 +14,11 @@ uint64_t clock_ns(void)
 	return (uint64_t)now.tv_sec * 1000000000ull + (uint64_t)now.tv_nsec;
 }
 
+double per_second(double amount, uint64_t nanoseconds)
+{
+	return nanoseconds ? amount * 1e9 / (double)nanoseconds : 0;
+}
+
 static double seconds_of(const struct timeval *time)
 {
 	return (double)time->tv_sec + (double)time->tv_usec / 1e6;

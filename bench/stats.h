@@ -8,6 +8,9 @@
 /* Nanoseconds of CLOCK_MONOTONIC, the clock of the library's results. */
 uint64_t clock_ns(void);
 
+/* What an amount over a time makes a second; 0 where no time went by. */
+double per_second(double amount, uint64_t nanoseconds);
+
 /* CPU time of this process, with the threads the library and the driver made. */
 struct cpu_time {
 	double user_seconds;

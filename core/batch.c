@@ -71,6 +71,17 @@ int gds_batch_create(struct gds_batch **batch_out, struct gds_reader *reader,
 	return 0;
 }
 
+/* A batch in flight is completed by whoever drives. */
+static enum batch_state state_of(struct gds_batch *batch)
+{
+	enum batch_state state;
+
+	pthread_mutex_lock(&batch->reader->lock);
+	state = batch->state;
+	pthread_mutex_unlock(&batch->reader->lock);
+	return state;
+}
+
 /* ---- Filling ---- */
 
 static int check_request(const struct gds_request *request, size_t index)
@@ -165,7 +176,7 @@ ssize_t gds_batch_add(struct gds_batch *batch, const struct gds_request *request
 	err = reader_check(batch->reader, "gds_batch_add");
 	if (err)
 		return err;
-	if (batch->state != BATCH_IDLE)
+	if (state_of(batch) != BATCH_IDLE)
 		return gds_fail(EBUSY, "gds_batch_add: the batch was submitted; wait for it and "
 				       "reset it first");
 	before = batch->run.count;
@@ -249,7 +260,7 @@ int gds_batch_submit(struct gds_batch *batch)
 	err = reader_check(batch->reader, "gds_batch_submit");
 	if (err)
 		return err;
-	if (batch->state != BATCH_IDLE)
+	if (state_of(batch) != BATCH_IDLE)
 		return gds_fail(EBUSY, "gds_batch_submit: the batch was submitted before; reset "
 				       "it to use it again");
 	open = prepare_reads(batch);
@@ -324,7 +335,7 @@ int gds_batch_signal_vulkan(struct gds_batch *batch, struct gds_device *device, 
 		return gds_fail(ENOTSUP,
 				"gds_batch_signal_vulkan: a %s device has no Vulkan semaphores",
 				device->backend->ops->name);
-	if (batch->state != BATCH_IDLE)
+	if (state_of(batch) != BATCH_IDLE)
 		return gds_fail(EBUSY, "gds_batch_signal_vulkan: the batch was submitted; ask "
 				       "for the signal before that");
 	signal = calloc(1, sizeof(*signal));
@@ -336,16 +347,6 @@ int gds_batch_signal_vulkan(struct gds_batch *batch, struct gds_device *device, 
 }
 
 /* ---- Waiting ---- */
-
-static enum batch_state state_of(struct gds_batch *batch)
-{
-	enum batch_state state;
-
-	pthread_mutex_lock(&batch->reader->lock);
-	state = batch->state;
-	pthread_mutex_unlock(&batch->reader->lock);
-	return state;
-}
 
 int gds_batch_wait(struct gds_batch *batch, int64_t timeout_ns)
 {
@@ -521,7 +522,7 @@ void gds_batch_destroy(struct gds_batch *batch)
 ssize_t gds_read(struct gds_reader *reader, const struct gds_request *request,
 		 struct gds_result *result_out)
 {
-	struct gds_result result;
+	struct gds_result result = { 0 };
 	struct gds_batch *batch;
 	ssize_t count;
 

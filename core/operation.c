@@ -76,6 +76,7 @@ static int make_visible(struct read *read)
 static void finish_read(struct gds_reader *reader, struct read *read)
 {
 	struct gds_batch *batch = read->batch;
+	size_t index = (size_t)(read - batch->run.reads);
 	struct counters *counters = &reader->counters;
 
 	if (!read->error)
@@ -85,10 +86,8 @@ static void finish_read(struct gds_reader *reader, struct read *read)
 		counter_add(read->error == -ECANCELED ? &counters->reads_cancelled
 						      : &counters->reads_failed,
 			    1);
-		if (batch->failures++ == 0)
-			batch->first_failure = (size_t)(read - batch->run.reads);
-		else if ((size_t)(read - batch->run.reads) < batch->first_failure)
-			batch->first_failure = (size_t)(read - batch->run.reads);
+		if (batch->failures++ == 0 || index < batch->first_failure)
+			batch->first_failure = index;
 	}
 	read->completed_ns = reader->now_ns;
 	atomic_store_explicit(&read->done, true, memory_order_release);
@@ -164,6 +163,12 @@ static bool start_op(struct gds_reader *reader, struct op *op)
 {
 	int err;
 
+	/* Another operation failed it meanwhile, or a cancel. */
+	if (op->read->error) {
+		scheduler_landed(&reader->scheduler);
+		release_op(reader, op);
+		return true;
+	}
 	while ((err = aim_op(reader, op)) == AIM_RECUT) {
 		return_to_rest(op, 0);
 		plan_next(&op->rest, op->read->limits, &op->io);

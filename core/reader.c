@@ -381,6 +381,11 @@ int reader_wait(struct gds_reader *reader, struct gds_batch *batch, uint64_t dea
 static void nudge(struct gds_reader *reader)
 {
 	pthread_mutex_lock(&reader->lock);
+	/* A batch may outlive its reader, whose lane is gone by then. */
+	if (reader->closed) {
+		pthread_mutex_unlock(&reader->lock);
+		return;
+	}
 	if (reader->has_progress || reader->driving) {
 		wake_driver(reader);
 		pthread_mutex_unlock(&reader->lock);

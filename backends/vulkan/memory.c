@@ -22,6 +22,9 @@
 #define CACHED   (COHERENT | VK_MEMORY_PROPERTY_HOST_CACHED_BIT)
 #define LOCAL    (VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT)
 
+/* A PiB: not even a list of the slices is made of what no machine has. */
+#define SLICES_MAX (1u << 20)
+
 /* Lists of what is wanted of memory, best first, as vulkan_block_alloc() takes them. */
 static const VkMemoryPropertyFlags in_host[] = { CACHED, COHERENT, 0 };
 static const VkMemoryPropertyFlags in_unified[] = { LOCAL | CACHED,  LOCAL | COHERENT,
@@ -49,7 +52,7 @@ static struct vulkan_memory *new_memory(struct vulkan_device *device, uint64_t b
 	size_t slices = (bytes - 1) / slice_bytes + 1;
 	struct vulkan_memory *memory;
 
-	if (slices > (SIZE_MAX - sizeof(*memory)) / sizeof(memory->slices[0]))
+	if (slices > SLICES_MAX)
 		return NULL;
 	memory = calloc(1, sizeof(*memory) + slices * sizeof(memory->slices[0]));
 	if (!memory)

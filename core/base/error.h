@@ -14,8 +14,20 @@
 /* Keeps the thread's message and returns -error, for `return gds_fail(EINVAL, ...)`. */
 int gds_fail(int error, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* As gds_fail(), with ": " and the text of the errno appended. */
+/*
+ * As gds_fail(), with ": " and the text of the errno appended, and for the common
+ * ones of them "; " and what to do.
+ */
 int gds_fail_errno(int error, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/*
+ * An analyzer looks into one file at a time: tell it that these never return 0, or it
+ * follows paths on which a call failed and yet succeeded.
+ */
+#ifdef __clang_analyzer__
+#define gds_fail(error, ...)       (gds_fail(error, __VA_ARGS__), -(error))
+#define gds_fail_errno(error, ...) (gds_fail_errno(error, __VA_ARGS__), -(error))
+#endif
 
 /* The text of an errno, from static storage: thread safe, unlike strerror(3). */
 const char *gds_errno_text(int error);

@@ -50,10 +50,17 @@ static void say_not_registered(struct gds_path_verdict *verdict, int error)
 
 /* ---- Attaching ---- */
 
-/* Takes the route out of use; the reads that still name it find it closed. */
-static void retire_route(struct gds_reader *reader, struct route *route)
+/*
+ * Takes the route at `link` out of use; the reads that still name it find it closed.
+ * Other threads may be looking for another route of the same file.
+ */
+static void retire_route(struct gds_reader *reader, struct route **link)
 {
+	struct route *route;
+
 	pthread_mutex_lock(&reader->lock);
+	route = *link;
+	*link = route->next;
 	route->file = NULL;
 	route->buffer = NULL;
 	pthread_mutex_unlock(&reader->lock);
@@ -64,13 +71,10 @@ static void detach_file(struct attachment *attachment)
 {
 	struct reader_file *file = (struct reader_file *)attachment;
 	struct gds_reader *reader = attachment->reader;
-	struct route *route;
 
 	reader_drain(reader, attachment);
-	while ((route = file->routes) != NULL) {
-		file->routes = route->next;
-		retire_route(reader, route);
-	}
+	while (file->routes)
+		retire_route(reader, &file->routes);
 	dmabuf_maps_close(reader, file, NULL);
 	if (file->first != file->slot)
 		reader->lane->ops->file_remove(reader->lane, file->first);
@@ -83,15 +87,12 @@ static void retire_routes_to(struct gds_reader *reader, struct reader_file *file
 			     const struct reader_buffer *buffer)
 {
 	struct route **link = &file->routes;
-	struct route *route;
 
-	while ((route = *link) != NULL) {
-		if (route->buffer == buffer) {
-			*link = route->next;
-			retire_route(reader, route);
-		} else {
-			link = &route->next;
-		}
+	while (*link) {
+		if ((*link)->buffer == buffer)
+			retire_route(reader, link);
+		else
+			link = &(*link)->next;
 	}
 }
 
@@ -405,9 +406,10 @@ static int set_limits(struct gds_reader *reader, struct route *route)
 {
 	struct reader_file *file = route->file;
 	uint32_t offset_align = file->file->offset_align;
+	uint32_t transfer_bytes;
 	int err;
 
-	if (offset_align > reader->staging[STAGING_LARGE].chunk_bytes && file->direct) {
+	if (offset_align > reader->options.transfer_bytes && file->direct) {
 		gds_text_set(file->reason, sizeof(file->reason),
 			     "its blocks of %u bytes are larger than the reader's transfers",
 			     offset_align);
@@ -417,14 +419,13 @@ static int set_limits(struct gds_reader *reader, struct route *route)
 	}
 	if (!file->direct)
 		offset_align = 1;
+	transfer_bytes = (uint32_t)align_down(reader->options.transfer_bytes, offset_align);
 	route->limits = (struct plan_limits){
 		.offset_align = offset_align,
 		.memory_align = file->direct ? file->file->memory_align : 1,
 		.base = (uint32_t)((uintptr_t)route->buffer->buffer->memory->host % BASE_MODULUS),
-		.transfer_bytes =
-			(uint32_t)align_down(reader->options.transfer_bytes, offset_align),
-		.staged_bytes = (uint32_t)align_down(reader->staging[STAGING_LARGE].chunk_bytes,
-						     offset_align),
+		.transfer_bytes = transfer_bytes,
+		.staged_bytes = transfer_bytes,
 		.direct = route->path != GDS_PATH_BOUNCE,
 	};
 	if (route->path == GDS_PATH_DMABUF) {
@@ -502,6 +503,9 @@ static int make_route(struct gds_reader *reader, void *argument)
 	struct route *route;
 	int err;
 
+	if (reader->closed)
+		return gds_fail(ESHUTDOWN, "cannot read %s: the batch's reader was closed",
+				request->file->path);
 	/* Another thread may have been first. */
 	request->route = find_route(reader, request);
 	if (request->route)

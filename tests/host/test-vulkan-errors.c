@@ -93,6 +93,8 @@ static int run_probe(void)
 		return 1;
 	err = ops->open(&device, "");
 	printf("open %s: %s\n", err == -ENODEV ? "ENODEV" : "something else", gds_last_error());
+	if (!err)
+		ops->close(device);
 	if (getenv("NO_LOADER")) {
 		err = backend_vulkan_import_device(&vulkan, &device);
 		printf("import %s: %s\n", err == -ENODEV ? "ENODEV" : "something else",

@@ -178,8 +178,12 @@ static void random_pieces_land_in_place_and_nowhere_else(void **state)
 		device->physical.external_memory_host = imports;
 		memset(expected, SEEN_BY_DEVICE, bytes);
 		assert_int_equal(ops->copy_in(memory, 0, expected, bytes), 0);
-		for (unsigned i = 0; i < 150; i++)
+		for (unsigned i = 0; i < 150; i++) {
 			copy_batch(device, memory, staging, expected, &ticket);
+			/* Without an import a batch writes what the one before still reads. */
+			if (!((struct vulkan_staging *)staging)->imported)
+				wait_for(device, ticket);
+		}
 		wait_for(device, ticket);
 		assert_contents(memory, expected);
 		assert_checksum(memory, expected, 0, bytes);
@@ -189,6 +193,39 @@ static void random_pieces_land_in_place_and_nowhere_else(void **state)
 	munmap(expected, bytes);
 	munmap(pages, staging_bytes);
 	ops->close(&device->base);
+}
+
+/* Neighbours on one side, on the other, on both: only the last may be merged. */
+static void blocks_that_adjoin_go_where_each_belongs(void **state)
+{
+	enum { BLOCK = 4096, COUNT = 64 };
+	static const unsigned strides[][2] = { { 1, 1 }, { 1, 5 }, { 5, 1 }, { 5, 5 }, { 63, 63 } };
+	struct vulkan_device *device = open_device();
+	struct backend_memory *memory = alloc(device, BLOCK * COUNT, 0);
+	unsigned char *pages = map_pages(BLOCK * COUNT), *expected = map_pages(BLOCK * COUNT);
+	struct backend_copy copies[COUNT];
+	struct backend_staging *staging = NULL;
+	uint64_t ticket = 0;
+
+	fill_random(pages, BLOCK * COUNT);
+	assert_int_equal(ops->staging_attach(&device->base, pages, BLOCK * COUNT, &staging), 0);
+	for (size_t s = 0; s < sizeof(strides) / sizeof(strides[0]); s++) {
+		for (unsigned i = 0; i < COUNT; i++) {
+			const uint64_t from = i * strides[s][0] % COUNT * BLOCK;
+			const uint64_t to = i * strides[s][1] % COUNT * BLOCK;
+
+			copies[i] = (struct backend_copy){ memory, staging, to, from, BLOCK };
+			memcpy(expected + to, pages + from, BLOCK);
+		}
+		assert_int_equal(ops->copy(&device->base, copies, COUNT, &ticket), 0);
+		wait_for(device, ticket);
+		assert_contents(memory, expected);
+	}
+	ops->staging_detach(staging);
+	ops->free(memory);
+	ops->close(&device->base);
+	munmap(pages, BLOCK * COUNT);
+	munmap(expected, BLOCK * COUNT);
 }
 
 static void checksums_of_any_range_are_those_of_zlib(void **state)
@@ -242,17 +279,33 @@ static void checksums_do_not_depend_on_the_size_of_a_work_group(void **state)
 	munmap(expected, bytes);
 }
 
-/* The limits of a device that binds less, at coarser places, than lavapipe does. */
+static PFN_vkUpdateDescriptorSets real_update;
+static VkPhysicalDeviceLimits *update_limits;
+
+static void VKAPI_PTR check_update(VkDevice device, uint32_t count,
+				   const VkWriteDescriptorSet *writes, uint32_t copy_count,
+				   const VkCopyDescriptorSet *copies)
+{
+	const VkDescriptorBufferInfo *message = &writes[0].pBufferInfo[0];
+
+	assert_true(message->range <= update_limits->maxStorageBufferRange);
+	assert_int_equal(message->offset % update_limits->minStorageBufferOffsetAlignment, 0);
+	real_update(device, count, writes, copy_count, copies);
+}
+
+/* Those of a device that binds less, at coarser places, than lavapipe does. */
 static void checksums_keep_to_the_limits_of_bindings(void **state)
 {
 	const uint64_t bytes = 3 << 20;
 	struct vulkan_device *device = open_device();
-	VkPhysicalDeviceLimits *limits = &device->physical.properties.limits;
 	struct backend_memory *memory = alloc(device, bytes, 0);
 	unsigned char *expected = map_pages(bytes);
 
-	limits->minStorageBufferOffsetAlignment = 256;
-	limits->maxStorageBufferRange = 100000;
+	real_update = device->calls.vkUpdateDescriptorSets;
+	update_limits = &device->physical.properties.limits;
+	device->calls.vkUpdateDescriptorSets = check_update;
+	update_limits->minStorageBufferOffsetAlignment = 256;
+	update_limits->maxStorageBufferRange = 100000;
 	fill_random(expected, bytes);
 	assert_int_equal(ops->copy_in(memory, 0, expected, bytes), 0);
 	for (unsigned i = 0; i < 50; i++) {
@@ -349,6 +402,30 @@ static void memory_that_the_cpu_cannot_see_says_why(void **state)
 	assert_null(memory->host);
 	assert_non_null(strstr(memory->no_host_reason, "several allocations"));
 	ops->free(memory);
+	ops->close(&device->base);
+}
+
+/* GDS_BUFFER_HOST on a card, whose driver imports host pages or does not. */
+static void host_buffers_of_a_card_are_seen_by_both(void **state)
+{
+	struct vulkan_device *device = open_device();
+	unsigned char expected[5000];
+
+	device->unified = false;
+	for (unsigned round = 0; round < 2; round++) {
+		struct backend_memory *memory;
+
+		if (round == 1)
+			device->physical.external_memory_host = false;
+		memory = alloc(device, sizeof(expected), GDS_BUFFER_HOST);
+		assert_non_null(memory->host);
+		assert_int_equal(!to_vulkan_memory(memory)->pages,
+				 !device->physical.external_memory_host);
+		fill_random(expected, sizeof(expected));
+		assert_int_equal(ops->copy_in(memory, 0, expected, sizeof(expected)), 0);
+		assert_contents(memory, expected);
+		ops->free(memory);
+	}
 	ops->close(&device->base);
 }
 
@@ -508,12 +585,14 @@ int main(void)
 		vulkan_test(listed_devices_open_by_number_and_by_part_of_their_name),
 		vulkan_test(odd_sizes_hold_what_is_copied_in_and_nothing_is_lost),
 		vulkan_test(random_pieces_land_in_place_and_nowhere_else),
+		vulkan_test(blocks_that_adjoin_go_where_each_belongs),
 		vulkan_test(checksums_of_any_range_are_those_of_zlib),
 		vulkan_test(checksums_do_not_depend_on_the_size_of_a_work_group),
 		vulkan_test(checksums_keep_to_the_limits_of_bindings),
 		vulkan_test(buffers_over_2_gib_are_whole_across_their_slices),
 		vulkan_test(host_writes_are_seen_by_the_device_after_publish),
 		vulkan_test(memory_that_the_cpu_cannot_see_says_why),
+		vulkan_test(host_buffers_of_a_card_are_seen_by_both),
 		vulkan_test(more_copies_than_command_buffers_all_arrive),
 		vulkan_test(freeing_waits_for_copies_in_flight),
 		vulkan_test(two_threads_open_and_use_a_device_each),

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A simulation of a GPU (core/memory/backend.h): its copies are done late and by
+ * turns, it may fail them or be lost, and it sees what the storage wrote only after
+ * it was published. It belongs to a simulation of storage, which takes part in the
+ * same seed.
+ */
+#ifndef GDS_TESTS_SIMULATED_DEVICE_H
+#define GDS_TESTS_SIMULATED_DEVICE_H
+
+#include "memory/backend.h"
+#include "memory/device.h"
+#include "simulated-lane.h"
+
+#define SIMULATED_MOST_COPIES 4096
+#define SIMULATED_POISON      0xc3 /* what memory holds before anything is read */
+
+struct simulated_device_options {
+	bool host;              /* the CPU can address its memory */
+	bool needs_publish;     /* and what it writes there must be published */
+	bool asynchronous;      /* copies give tickets */
+	uint32_t failing_calls; /* in 1000: copy() and staging_attach() fail with -ENOMEM */
+	uint32_t loss;          /* in 1000, of each copied(): the device is lost */
+};
+
+struct simulated_memory {
+	struct backend_memory base;
+	struct simulation *simulation;
+	struct simulated_memory *next;
+	unsigned char *allocation;
+	unsigned char *host; /* what the storage writes to */
+	unsigned char *seen; /* what the device sees */
+	bool freed;          /* it is kept, to be looked at, until the simulation ends */
+};
+
+struct simulated_copy {
+	struct backend_copy copy;
+	struct backend_device *device;
+	uint64_t ticket;
+};
+
+struct simulated_device_counts {
+	uint64_t copies;
+	uint64_t faults; /* calls that failed */
+	bool lost;
+};
+
+/* A device as gds_device_open() gives it. Closed with gds_device_close(). */
+struct gds_device *simulated_device_open(struct simulation *simulation,
+					 const struct simulated_device_options *options);
+const struct simulated_device_counts *simulated_device_counts(const struct gds_device *device);
+
+struct simulated_memory *simulated_memory_of(const struct gds_buffer *buffer);
+
+/* The device's memory that the range lies in, or NULL. Fails where it lies half in it. */
+struct simulated_memory *simulated_memory_at(struct simulation *simulation, const void *address,
+					     uint64_t bytes);
+bool simulated_memory_is_freed(const struct simulated_memory *memory);
+
+/* The memory as the device sees it. */
+const unsigned char *simulated_memory_view(const struct simulated_memory *memory);
+
+/* Whether the host's bytes before and behind the memory are what they were. */
+bool simulated_memory_is_clean_around(const struct simulated_memory *memory);
+
+/* Whether a copy that is not done reads of this range. */
+bool simulated_copies_use(const struct simulation *simulation, const unsigned char *address,
+			  uint64_t bytes);
+
+/* Lets go of all memory that the devices gave. */
+void simulated_memories_free(struct simulation *simulation);
+
+#endif

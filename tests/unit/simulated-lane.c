@@ -1,0 +1,434 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "simulated-lane.h"
+
+#include "base/bits.h"
+#include "simulated-device.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/stat.h>
+
+#include <cmocka.h>
+
+struct simulation *simulation_current;
+
+struct simulated_lane {
+	struct lane base;
+	struct simulation *simulation;
+};
+
+static struct simulation *of(struct lane *lane)
+{
+	return ((struct simulated_lane *)lane)->simulation;
+}
+
+_Noreturn void simulation_fail(const struct simulation *simulation, const char *format, ...)
+{
+	char text[512];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	print_error("GDS_TEST_SEED=%" PRIu64 ": %s\n", simulation->seed, text);
+	fail();
+	abort();
+}
+
+void simulation_open(struct simulation *simulation, uint64_t seed)
+{
+	*simulation = (struct simulation){
+		.seed = seed,
+		.random = { seed },
+		.notify_fd = -1,
+		.faults = { .direct_refused_from = UINT64_MAX, .address_refused_from = UINT64_MAX },
+	};
+	simulation->reads = calloc(SIMULATED_MOST_READS, sizeof(*simulation->reads));
+	assert_non_null(simulation->reads);
+	simulation_current = simulation;
+}
+
+void simulation_close(struct simulation *simulation)
+{
+	if (simulation->lane_open)
+		simulation_fail(simulation, "the lane was never closed");
+	free(simulation->reads);
+	simulation_current = NULL;
+}
+
+/* ---- The lane's table: opening, files and buffers -------------------------------- */
+
+static int simulated_open(struct lane **out, const struct lane_options *options)
+{
+	struct simulated_lane *lane = calloc(1, sizeof(*lane));
+
+	assert_non_null(lane);
+	lane->base.ops = &lane_simulated;
+	lane->simulation = simulation_current;
+	lane->simulation->depth = options->depth;
+	lane->simulation->lane_open = true;
+	*out = &lane->base;
+	return 0;
+}
+
+static void simulated_close(struct lane *lane)
+{
+	struct simulation *simulation = of(lane);
+
+	if (simulation->read_count)
+		simulation_fail(simulation, "the lane was closed with %zu reads in flight",
+				simulation->read_count);
+	simulation->lane_open = false;
+	free(lane);
+}
+
+static int simulated_file_add(struct lane *lane, int fd, uint32_t *file)
+{
+	struct simulation *simulation = of(lane);
+	struct stat status;
+	uint32_t slot = 0;
+	size_t i = 0;
+
+	assert_int_equal(fstat(fd, &status), 0);
+	while (i < simulation->file_count && simulation->files[i].inode != status.st_ino)
+		i++;
+	if (i == simulation->file_count)
+		simulation_fail(simulation, "descriptor %d is of no file of the simulation", fd);
+	while (simulation->slots[slot].file)
+		assert_true(++slot < SIMULATED_SLOTS);
+	simulation->slots[slot].file = &simulation->files[i];
+	simulation->slots[slot].direct = fd == simulation->files[i].direct_fd;
+	*file = slot;
+	return 0;
+}
+
+static void simulated_file_remove(struct lane *lane, uint32_t file)
+{
+	struct simulation *simulation = of(lane);
+
+	if (file >= SIMULATED_SLOTS || !simulation->slots[file].file)
+		simulation_fail(simulation, "file %u was removed, and is none", file);
+	for (size_t i = 0; i < simulation->read_count; i++)
+		if (simulation->reads[i].read.file == file)
+			simulation_fail(simulation, "file %u was removed with reads of it %s", file,
+					simulation->reads[i].handed_over ? "in flight" : "queued");
+	simulation->slots[file].file = NULL;
+}
+
+static int simulated_buffer_add(struct lane *lane, void *address, size_t bytes, uint32_t *buffer)
+{
+	struct simulation *simulation = of(lane);
+	uint32_t slot = 0;
+
+	if (random_chance(&simulation->random, simulation->faults.refused_buffers))
+		return simulation->faults.refusal;
+	while (simulation->buffers[slot].address)
+		assert_true(++slot < SIMULATED_SLOTS);
+	simulation->buffers[slot] = (struct simulated_range){ address, bytes };
+	*buffer = slot;
+	return 0;
+}
+
+static void simulated_buffer_remove(struct lane *lane, uint32_t buffer)
+{
+	struct simulation *simulation = of(lane);
+
+	if (buffer >= SIMULATED_SLOTS || !simulation->buffers[buffer].address)
+		simulation_fail(simulation, "buffer %u was removed, and is none", buffer);
+	for (size_t i = 0; i < simulation->read_count; i++)
+		if (simulation->reads[i].read.buffer == buffer)
+			simulation_fail(simulation, "buffer %u was removed with reads in flight",
+					buffer);
+	simulation->buffers[buffer].address = NULL;
+}
+
+/* ---- Judging a read --------------------------------------------------------------- */
+
+static bool ranges_meet(const unsigned char *a, uint64_t a_bytes, const unsigned char *b,
+			uint64_t b_bytes)
+{
+	return a < b + b_bytes && b < a + a_bytes;
+}
+
+static void judge_alignment(struct simulation *simulation, const struct lane_read *read)
+{
+	const struct simulated_file *file = simulation->slots[read->file].file;
+
+	if (!simulation->slots[read->file].direct)
+		return;
+	if (read->offset % file->offset_align || read->length % file->offset_align ||
+	    (uintptr_t)read->address % file->memory_align)
+		simulation_fail(simulation,
+				"O_DIRECT: %u bytes at %" PRIu64
+				" to %p are not aligned to %u in the file, %u in memory",
+				read->length, read->offset, read->address, file->offset_align,
+				file->memory_align);
+}
+
+static void judge_memory(struct simulation *simulation, const struct lane_read *read)
+{
+	const unsigned char *address = read->address;
+	const struct simulated_range *buffer;
+
+	for (size_t i = 0; i < simulation->read_count; i++) {
+		const struct lane_read *other = &simulation->reads[i].read;
+
+		if (other->token == read->token)
+			simulation_fail(simulation, "token %" PRIu64 " is in use", read->token);
+		if (ranges_meet(address, read->length, other->address, other->length))
+			simulation_fail(simulation, "two reads in flight share memory");
+	}
+	if (simulated_copies_use(simulation, address, read->length))
+		simulation_fail(simulation, "a read goes to staging memory that a device still "
+					    "copies from");
+	if (read->buffer == LANE_NO_BUFFER)
+		return;
+	if (read->buffer >= SIMULATED_SLOTS || !simulation->buffers[read->buffer].address)
+		simulation_fail(simulation, "a read names buffer %u, which is none", read->buffer);
+	buffer = &simulation->buffers[read->buffer];
+	if (address < buffer->address || address + read->length > buffer->address + buffer->bytes)
+		simulation_fail(simulation, "a read lies outside of the buffer that it names");
+}
+
+static void simulated_queue(struct lane *lane, const struct lane_read *read)
+{
+	struct simulation *simulation = of(lane);
+	struct simulated_read *queued = &simulation->reads[simulation->read_count];
+
+	if (simulation->read_count >= simulation->depth)
+		simulation_fail(simulation, "more than %u reads were queued", simulation->depth);
+	if (read->file >= SIMULATED_SLOTS || !simulation->slots[read->file].file)
+		simulation_fail(simulation, "a read names file %u, which is none", read->file);
+	if (read->length == 0)
+		simulation_fail(simulation, "a read of nothing was queued");
+	if (read->length > simulation->most_bytes)
+		simulation_fail(simulation, "a read of %u bytes, of %u at most", read->length,
+				simulation->most_bytes);
+	judge_alignment(simulation, read);
+	judge_memory(simulation, read);
+	*queued = (struct simulated_read){ .read = *read };
+	simulation->read_count++;
+	simulation->operations++;
+	if (simulation->read_count > simulation->most_in_flight)
+		simulation->most_in_flight = (uint32_t)simulation->read_count;
+}
+
+/* ---- Time ------------------------------------------------------------------------- */
+
+static void hand_over(struct simulation *simulation)
+{
+	for (size_t i = 0; i < simulation->read_count; i++) {
+		struct simulated_read *read = &simulation->reads[i];
+
+		if (read->handed_over)
+			continue;
+		read->handed_over = true;
+		read->due_ns =
+			simulation->clock_ns +
+			random_below(&simulation->random, simulation->faults.longest_read_ns + 1);
+	}
+}
+
+/* When the next read in flight ends. UINT64_MAX where there is none. */
+static uint64_t next_due_ns(const struct simulation *simulation)
+{
+	uint64_t due_ns = UINT64_MAX;
+
+	for (size_t i = 0; i < simulation->read_count; i++)
+		if (simulation->reads[i].handed_over)
+			due_ns = min_u64(due_ns, simulation->reads[i].due_ns);
+	return due_ns;
+}
+
+static void tell(struct simulation *simulation)
+{
+	if (simulation->notify_fd >= 0 && next_due_ns(simulation) <= simulation->clock_ns)
+		eventfd_write(simulation->notify_fd, 1);
+}
+
+bool simulation_pass_time(struct simulation *simulation)
+{
+	uint64_t due_ns = next_due_ns(simulation);
+
+	if (due_ns == UINT64_MAX)
+		return false;
+	simulation->clock_ns = max_u64(simulation->clock_ns, due_ns);
+	tell(simulation);
+	return true;
+}
+
+static int simulated_enter(struct lane *lane, uint64_t wait_ns)
+{
+	struct simulation *simulation = of(lane);
+	uint64_t due_ns;
+
+	hand_over(simulation);
+	simulation->clock_ns += random_below(&simulation->random, 1000);
+	if (random_chance(&simulation->random, simulation->faults.interrupted_enters))
+		return -EINTR;
+	due_ns = next_due_ns(simulation);
+	/* Without threads no wake-up can come: with nothing in flight it is for ever. */
+	if (wait_ns && due_ns == UINT64_MAX)
+		simulation_fail(simulation, "the reader waits, and nothing is in flight");
+	if (wait_ns && due_ns > simulation->clock_ns)
+		simulation->clock_ns = wait_ns < due_ns - simulation->clock_ns
+					       ? simulation->clock_ns + wait_ns
+					       : due_ns;
+	tell(simulation);
+	return 0;
+}
+
+/* ---- The end of a read -------------------------------------------------------------- */
+
+/* Bytes from `offset` on that come before a bad place or the end of the file. */
+static uint64_t good_bytes(const struct simulated_file *file, uint64_t offset, uint64_t length)
+{
+	uint64_t end;
+
+	if (offset >= file->bytes)
+		return 0;
+	end = min_u64(offset + length, file->bytes);
+	for (uint64_t at = offset; at < end;
+	     at = align_down(at, SIMULATED_BAD_BYTES) + SIMULATED_BAD_BYTES)
+		if (file->bad[at / SIMULATED_BAD_BYTES])
+			return at - offset;
+	return end - offset;
+}
+
+bool simulated_file_is_good(const struct simulated_file *file, uint64_t offset, uint64_t length)
+{
+	uint64_t end = min_u64(offset + length, file->bytes);
+
+	return offset >= end || good_bytes(file, offset, length) == end - offset;
+}
+
+/* What the storage answers. Bytes that do not arrive may hold anything. */
+static int32_t serve(struct simulation *simulation, const struct lane_read *read)
+{
+	const struct simulated_file *file = simulation->slots[read->file].file;
+	uint64_t bytes = good_bytes(file, read->offset, read->length);
+
+	if (bytes == 0 && read->offset < file->bytes)
+		return -EIO;
+	if (bytes > file->offset_align &&
+	    random_chance(&simulation->random, simulation->faults.short_reads)) {
+		simulation->transient_faults++;
+		bytes = align_down(
+			random_between(&simulation->random, file->offset_align, bytes - 1),
+			file->offset_align);
+	}
+	memset(read->address, 0xdb,
+	       min_u64(read->length, file->bytes - min_u64(file->bytes, read->offset)));
+	memcpy(read->address, file->image + read->offset, bytes);
+	return (int32_t)bytes;
+}
+
+static int32_t result_of(struct simulation *simulation, const struct simulated_read *read,
+			 uint64_t number)
+{
+	static const int again[] = { EAGAIN, EINTR, ECANCELED };
+	struct simulated_memory *memory =
+		simulated_memory_at(simulation, read->read.address, read->read.length);
+
+	if (memory && simulated_memory_is_freed(memory))
+		simulation_fail(simulation, "the storage writes into memory that was freed");
+	if (read->cancelled)
+		return -ECANCELED;
+	if (simulation->slots[read->read.file].direct &&
+	    number >= simulation->faults.direct_refused_from)
+		return -EINVAL;
+	if (memory && number >= simulation->faults.address_refused_from)
+		return -EFAULT;
+	if (random_chance(&simulation->random, simulation->faults.try_again)) {
+		simulation->transient_faults++;
+		return -again[random_below(&simulation->random, 3)];
+	}
+	return serve(simulation, &read->read);
+}
+
+/* Any read that is due may be the next to end. */
+static bool take_due(struct simulation *simulation, struct simulated_read *taken)
+{
+	size_t due = 0;
+	size_t pick;
+
+	for (size_t i = 0; i < simulation->read_count; i++)
+		due += simulation->reads[i].handed_over &&
+		       simulation->reads[i].due_ns <= simulation->clock_ns;
+	if (due == 0)
+		return false;
+	pick = random_below(&simulation->random, due);
+	for (size_t i = 0; i < simulation->read_count; i++) {
+		if (!simulation->reads[i].handed_over ||
+		    simulation->reads[i].due_ns > simulation->clock_ns || pick-- > 0)
+			continue;
+		*taken = simulation->reads[i];
+		simulation->reads[i] = simulation->reads[--simulation->read_count];
+		break;
+	}
+	return true;
+}
+
+static size_t simulated_reap(struct lane *lane, struct lane_completion *completions, size_t room)
+{
+	struct simulation *simulation = of(lane);
+	struct simulated_read read = { 0 };
+	size_t count = 0;
+
+	while (count < room && take_due(simulation, &read)) {
+		completions[count].token = read.read.token;
+		completions[count].result = result_of(simulation, &read, simulation->operations);
+		count++;
+	}
+	return count;
+}
+
+static void simulated_cancel(struct lane *lane, uint64_t token)
+{
+	struct simulation *simulation = of(lane);
+
+	for (size_t i = 0; i < simulation->read_count; i++) {
+		if (simulation->reads[i].read.token != token)
+			continue;
+		if (!random_chance(&simulation->random, simulation->faults.ignored_cancels)) {
+			simulation->reads[i].cancelled = true;
+			simulation->reads[i].due_ns = simulation->clock_ns;
+		}
+		return;
+	}
+	simulation_fail(simulation, "cancel of token %" PRIu64 ", which is not in flight", token);
+}
+
+static void simulated_wake(struct lane *lane)
+{
+	if (!of(lane)->lane_open)
+		simulation_fail(of(lane), "wake() of a closed lane");
+}
+
+static int simulated_notify(struct lane *lane, int eventfd)
+{
+	of(lane)->notify_fd = eventfd;
+	return 0;
+}
+
+const struct lane_ops lane_simulated = {
+	.name = "simulated",
+	.open = simulated_open,
+	.close = simulated_close,
+	.file_add = simulated_file_add,
+	.file_remove = simulated_file_remove,
+	.buffer_add = simulated_buffer_add,
+	.buffer_remove = simulated_buffer_remove,
+	.queue = simulated_queue,
+	.enter = simulated_enter,
+	.reap = simulated_reap,
+	.cancel = simulated_cancel,
+	.wake = simulated_wake,
+	.notify = simulated_notify,
+};
