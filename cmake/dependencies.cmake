@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # What is needed from outside. Optional parts are found here too, and a line says
 # what was left out and what would bring it in.
+include(CheckIncludeFile)
 find_package(PkgConfig REQUIRED)
 pkg_check_modules(LIBURING REQUIRED IMPORTED_TARGET liburing>=2.3)
 find_package(ZLIB REQUIRED)

@@ -149,8 +149,9 @@ struct backend_ops {
 			uint32_t *crc32);
 };
 
-extern const struct backend_ops backend_host;   /* backends/host/ */
-extern const struct backend_ops backend_vulkan; /* backends/vulkan/ */
+extern const struct backend_ops backend_vulkan;  /* backends/vulkan/ */
+extern const struct backend_ops backend_udmabuf; /* backends/udmabuf/ */
+extern const struct backend_ops backend_host;    /* backends/host/ */
 
 /* The backends, in the order of preference; `*count` of them. */
 const struct backend_ops *const *backend_registry(size_t *count);

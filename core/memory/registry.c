@@ -6,6 +6,9 @@ static const struct backend_ops *const backends[] = {
 #ifdef GDS_HAVE_VULKAN
 	&backend_vulkan,
 #endif
+#ifdef GDS_HAVE_UDMABUF
+	&backend_udmabuf,
+#endif
 	&backend_host,
 };
 
