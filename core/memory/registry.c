@@ -9,6 +9,9 @@ static const struct backend_ops *const backends[] = {
 #ifdef GDS_HAVE_UDMABUF
 	&backend_udmabuf,
 #endif
+#ifdef GDS_HAVE_DMA_HEAP
+	&backend_dmaheap,
+#endif
 	&backend_host,
 };
 
