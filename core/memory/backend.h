@@ -150,6 +150,7 @@ struct backend_ops {
 };
 
 extern const struct backend_ops backend_vulkan;  /* backends/vulkan/ */
+extern const struct backend_ops backend_drm;     /* backends/drm/ */
 extern const struct backend_ops backend_udmabuf; /* backends/udmabuf/ */
 extern const struct backend_ops backend_dmaheap; /* backends/dmaheap/ */
 extern const struct backend_ops backend_host;    /* backends/host/ */

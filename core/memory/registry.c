@@ -6,6 +6,9 @@ static const struct backend_ops *const backends[] = {
 #ifdef GDS_HAVE_VULKAN
 	&backend_vulkan,
 #endif
+#ifdef GDS_HAVE_DRM
+	&backend_drm,
+#endif
 #ifdef GDS_HAVE_UDMABUF
 	&backend_udmabuf,
 #endif
