@@ -153,6 +153,7 @@ extern const struct backend_ops backend_vulkan;  /* backends/vulkan/ */
 extern const struct backend_ops backend_drm;     /* backends/drm/ */
 extern const struct backend_ops backend_udmabuf; /* backends/udmabuf/ */
 extern const struct backend_ops backend_dmaheap; /* backends/dmaheap/ */
+extern const struct backend_ops backend_vfio;    /* backends/vfio/ */
 extern const struct backend_ops backend_host;    /* backends/host/ */
 
 /* The backends, in the order of preference; `*count` of them. */

@@ -15,6 +15,9 @@ static const struct backend_ops *const backends[] = {
 #ifdef GDS_HAVE_DMA_HEAP
 	&backend_dmaheap,
 #endif
+#ifdef GDS_HAVE_VFIO
+	&backend_vfio,
+#endif
 	&backend_host,
 };
 
