@@ -142,6 +142,11 @@ static int make_slices(struct dmabuf_device *device, uint32_t flags, struct dmab
 	return 0;
 }
 
+static int admit(struct dmabuf_device *device, const struct dmabuf_memory *memory)
+{
+	return device->admit ? device->admit(device, memory->mapped_bytes) : 0;
+}
+
 static struct dmabuf_memory *new_memory(struct dmabuf_device *device, uint64_t bytes)
 {
 	struct dmabuf_memory *memory;
@@ -174,7 +179,9 @@ int dmabuf_memory_alloc(struct backend_device *device, uint64_t bytes, uint32_t 
 	if (!new)
 		return gds_fail(ENOMEM, "device %s: no addresses for a buffer of %" PRIu64 " bytes",
 				dmabuf_device(device)->name, bytes);
-	err = make_slices(dmabuf_device(device), flags, new);
+	err = admit(dmabuf_device(device), new);
+	if (!err)
+		err = make_slices(dmabuf_device(device), flags, new);
 	if (err) {
 		dmabuf_memory_free(&new->base);
 		return err;

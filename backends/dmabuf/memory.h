@@ -34,6 +34,11 @@ struct dmabuf_device {
 	/* Why slices may lack a dma-buf, and what to do about it. */
 	const char *no_export_reason;
 
+	/*
+	 * Whether a buffer of so many bytes can be had, before parts of it are made.
+	 * NULL where making it tells soon enough.
+	 */
+	int (*admit)(struct dmabuf_device *device, uint64_t bytes);
 	/* Makes a slice. `flags` are of enum gds_buffer_flag. */
 	int (*make)(struct dmabuf_device *device, uint32_t flags, struct dmabuf_slice *slice);
 	/* Releases what make() left in the slice, but for `fd`. */

@@ -33,17 +33,23 @@ static struct heap_device *heap_device(struct dmabuf_device *device)
 	return (struct heap_device *)device;
 }
 
+static bool is_system_heap(const char *heap)
+{
+	return strcmp(heap, SYSTEM_HEAP) == 0;
+}
+
+/* The other heaps have their own memory, and say no in time. */
+static int heap_admit(struct dmabuf_device *base, uint64_t bytes)
+{
+	return is_system_heap(heap_device(base)->heap) ? system_check_room(base->name, bytes) : 0;
+}
+
 static int heap_make(struct dmabuf_device *base, uint32_t flags, struct dmabuf_slice *slice)
 {
 	struct heap_device *device = heap_device(base);
 	struct dma_heap_allocation_data request = { .len = slice->bytes,
 						    .fd_flags = O_RDWR | O_CLOEXEC };
-	int err = 0;
 
-	if (strcmp(device->heap, SYSTEM_HEAP) == 0)
-		err = system_check_room(base->name, slice->bytes);
-	if (err)
-		return err;
 	if (ioctl(device->fd, DMA_HEAP_IOCTL_ALLOC, &request))
 		return gds_fail_errno(
 			errno, "device %s: the heap has no dma-buf of %" PRIu64 " bytes to give",
@@ -145,7 +151,7 @@ static int find_heap(const char *selector, char *name, size_t size)
 
 static void fill_info(const char *heap, struct gds_device_info *info)
 {
-	bool is_system = strcmp(heap, SYSTEM_HEAP) == 0;
+	bool is_system = is_system_heap(heap);
 	struct utsname system;
 
 	gds_text_set(info->name, sizeof(info->name), "dma-heap:%.40s", heap);
@@ -228,7 +234,8 @@ static int heap_open(struct backend_device **opened, const char *selector)
 	}
 	dmabuf_device_init(&device->base, &backend_dmaheap, "dma-heap");
 	gds_text_set(device->base.name, sizeof(device->base.name), "dma-heap:%s", device->heap);
-	device->base.placement = strcmp(device->heap, SYSTEM_HEAP) == 0 ? "host" : "heap";
+	device->base.placement = is_system_heap(device->heap) ? "host" : "heap";
+	device->base.admit = heap_admit;
 	device->base.make = heap_make;
 	*opened = &device->base.base;
 	return 0;

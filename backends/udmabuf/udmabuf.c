@@ -10,6 +10,7 @@
  * Each slice has a memfd of its own, so the module's limit on lists of ranges
  * (list_limit) never counts; its limit on the size of one (size_limit_mb) does.
  */
+#include "base/bits.h"
 #include "base/error.h"
 #include "dmabuf/memory.h"
 #include "dmabuf/system.h"
@@ -62,13 +63,18 @@ static uint64_t huge_page_bytes(void)
 	return system_meminfo("Hugepagesize") * 1024;
 }
 
-/* Huge pages that are there, or may be made when they are asked for. */
+/* Those that may be made beyond the pool when they are asked for. */
+static uint64_t spare_huge_pages(void)
+{
+	uint64_t pages = 0;
+
+	system_number("/proc/sys/vm/nr_overcommit_hugepages", &pages);
+	return pages;
+}
+
 static uint64_t huge_pages(void)
 {
-	uint64_t more = 0;
-
-	system_number("/proc/sys/vm/nr_overcommit_hugepages", &more);
-	return system_meminfo("HugePages_Total") + more;
+	return system_meminfo("HugePages_Total") + spare_huge_pages();
 }
 
 /* ---- Making slices ------------------------------------------------------------ */
@@ -83,13 +89,13 @@ static int check_limit(const struct dmabuf_device *device, uint64_t bytes)
 
 	if (system_number(PARAMETERS "size_limit_mb", &limit_mib))
 		return 0;
-	if (bytes <= limit_mib << MIB_SHIFT)
+	if (min_u64(bytes, SLICE_BYTES) <= limit_mib << MIB_SHIFT)
 		return 0;
 	return gds_fail(ENOMEM,
 			"device %s: udmabuf is limited to %" PRIu64
-			" MiB, and a slice of this buffer has %" PRIu64 ": echo %" PRIu64
-			" > " PARAMETERS "size_limit_mb",
-			device->name, limit_mib, bytes >> MIB_SHIFT, SLICE_BYTES >> MIB_SHIFT);
+			" MiB, and a slice of this buffer has more: echo %" PRIu64 " > " PARAMETERS
+			"size_limit_mb",
+			device->name, limit_mib, SLICE_BYTES >> MIB_SHIFT);
 }
 
 static int no_huge_pages(const struct dmabuf_device *device, uint64_t bytes)
@@ -101,6 +107,19 @@ static int no_huge_pages(const struct dmabuf_device *device, uint64_t bytes)
 			" KiB are needed, and %" PRIu64
 			" are free: write a larger number to " HUGE_POOL,
 			device->name, bytes / page, page / 1024, system_meminfo("HugePages_Free"));
+}
+
+static int udmabuf_admit(struct dmabuf_device *base, uint64_t bytes)
+{
+	int err = check_limit(base, bytes);
+
+	if (err)
+		return err;
+	if (!udmabuf_device(base)->huge)
+		return system_check_room(base->name, bytes);
+	if (bytes / base->page_bytes > system_meminfo("HugePages_Free") + spare_huge_pages())
+		return no_huge_pages(base, bytes);
+	return 0;
 }
 
 /*
@@ -136,14 +155,9 @@ static int udmabuf_make(struct dmabuf_device *base, uint32_t flags, struct dmabu
 {
 	struct udmabuf_device *device = udmabuf_device(base);
 	struct udmabuf_create create = { .flags = UDMABUF_FLAGS_CLOEXEC, .size = slice->bytes };
-	int err = check_limit(base, slice->bytes);
-	int memfd;
+	int memfd = make_memfd(device, slice->bytes);
+	int err;
 
-	if (!err && !device->huge)
-		err = system_check_room(base->name, slice->bytes);
-	if (err)
-		return err;
-	memfd = make_memfd(device, slice->bytes);
 	if (memfd < 0)
 		return memfd;
 	create.memfd = (uint32_t)memfd;
@@ -244,6 +258,7 @@ static int udmabuf_open(struct backend_device **opened, const char *selector)
 	if (!device)
 		return gds_fail_errno(ENOMEM, "cannot open device udmabuf");
 	dmabuf_device_init(&device->base, &backend_udmabuf, huge ? "udmabuf:huge" : "udmabuf");
+	device->base.admit = udmabuf_admit;
 	device->base.make = udmabuf_make;
 	device->base.release = udmabuf_release;
 	device->huge = huge;

@@ -79,6 +79,7 @@ static int bad_name(const char *selector)
 static int parse_name(const char *selector, struct vfio_name *name)
 {
 	unsigned domain = 0, bus, slot, function, region;
+	const char *rest;
 	int end = 0;
 
 	/* The domain may be left out, as lspci does. */
@@ -91,10 +92,10 @@ static int parse_name(const char *selector, struct vfio_name *name)
 	name->region = VFIO_ANY_REGION;
 	gds_text_set(name->address, sizeof(name->address), "%04x:%02x:%02x.%x", domain, bus & 0xff,
 		     slot & 0xff, function & 0xf);
-	selector += end;
-	if (selector[0] == '\0')
+	rest = selector + end;
+	if (rest[0] == '\0')
 		return 0;
-	if (sscanf(selector, ":%1u%n", &region, &end) != 1 || selector[end] != '\0')
+	if (sscanf(rest, ":%1u%n", &region, &end) != 1 || rest[end] != '\0')
 		return bad_name(selector);
 	name->region = (int)region;
 	return 0;

@@ -287,6 +287,22 @@ static void a_slice_that_cannot_be_made_takes_the_others_along(void **state)
 	assert_int_equal(open_descriptors(), before);
 }
 
+static int double_admit(struct dmabuf_device *device, uint64_t bytes)
+{
+	return bytes > 2 * SLICE ? -ENOMEM : 0;
+}
+
+static void what_is_not_admitted_is_not_begun(void **state)
+{
+	struct dmabuf_device device = open_double();
+	struct backend_memory *memory;
+
+	device.admit = double_admit;
+	assert_int_equal(dmabuf_memory_alloc(&device.base, 2 * SLICE + 1, 0, &memory), -ENOMEM);
+	assert_int_equal(world.count, 0);
+	dmabuf_memory_free(alloc_ok(&device, 2 * SLICE));
+}
+
 static void sizes_beyond_all_addresses_are_refused(void **state)
 {
 	static const uint64_t sizes[] = { UINT64_MAX, UINT64_MAX - PAGE, UINT64_C(1) << 62,
@@ -573,6 +589,7 @@ int main(void)
 		cmocka_unit_test(the_placement_is_that_of_the_slices),
 		cmocka_unit_test(freeing_leaves_nothing_open),
 		cmocka_unit_test(a_slice_that_cannot_be_made_takes_the_others_along),
+		cmocka_unit_test(what_is_not_admitted_is_not_begun),
 		cmocka_unit_test(sizes_beyond_all_addresses_are_refused),
 		cmocka_unit_test(an_export_is_the_callers_to_close),
 		cmocka_unit_test(what_cannot_be_exported_says_why),
