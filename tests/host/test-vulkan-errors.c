@@ -143,6 +143,13 @@ static void more_than_there_is_is_refused_with_the_figures(void **state)
 	assert_int_equal(ops->alloc(&device->base, UINT64_C(1) << 50, 0, &memory), -ENOMEM);
 	assert_says("1125899906842624 bytes: memory heap");
 	assert_int_equal(ops->alloc(&device->base, UINT64_MAX, 0, &memory), -ENOMEM);
+	/* Also where each slice alone would fit. */
+	device->slice_bytes = 1 << 20;
+	for (uint32_t i = 0; i < device->physical.memory.memoryHeapCount; i++)
+		device->physical.memory.memoryHeaps[i].size = (4 << 20) - 1;
+	assert_int_equal(ops->alloc(&device->base, 4 << 20, 0, &memory), -ENOMEM);
+	assert_says("4194304 bytes: memory heap");
+	assert_says("4194303 bytes");
 	ops->close(&device->base);
 }
 
