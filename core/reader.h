@@ -28,11 +28,11 @@ struct op {
 	struct plan_op io;
 	struct plan rest; /* of this piece, still to be read after io: see operation.c */
 	struct read *read;
-	struct op *next;   /* in the free, starved or copying list */
-	uint64_t ticket;   /* of the device's copy */
-	uint32_t chunk;    /* of staging memory for io.length, or STAGING_NONE */
-	uint32_t arrived;  /* bytes of io that the storage has delivered */
-	uint32_t attempts; /* that brought nothing */
+	struct op *next;    /* in the free, starved or copying list */
+	uint64_t ticket;    /* of the device's copy */
+	uint32_t chunk;     /* of staging memory for io.length, or STAGING_NONE */
+	uint32_t arrived;   /* bytes of io that the storage has delivered */
+	uint32_t attempts;  /* that brought nothing */
 	uint32_t file_slot; /* in the lane, that it reads from */
 	bool in_lane;
 };
