@@ -458,7 +458,7 @@ static int open_lane(struct gds_reader *reader, const struct lane_ops *uring)
 {
 	const struct gds_reader_options *options = &reader->options;
 	struct lane_options lane_options = {
-		.depth = (uint32_t)reader_operations(reader),
+		.depth = options->queue_depth,
 		.threads = options->threads,
 	};
 	char why[GDS_ERROR_BYTES] = "the thread lane was asked for";
