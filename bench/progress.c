@@ -19,11 +19,12 @@
 #define REDRAW_NS     100000000ull
 #define DEFAULT_WIDTH 80
 #define BAR_MOST      40
+#define LABEL_MOST    24 /* of a file's name, so that the line never wraps */
 
 static struct {
 	bool terminal;
 	bool drawn;
-	const char *label;
+	char label[LABEL_MOST + 1];
 	uint64_t work;
 	uint64_t begin_ns;
 	uint64_t drawn_ns;
@@ -57,9 +58,14 @@ void progress_setup(void)
 		gds_log_set(log_level(), log_around_bar, NULL);
 }
 
-void progress_begin(const char *label, uint64_t work)
+void progress_begin(const char *file, uint64_t work)
 {
-	bar.label = label;
+	const char *slash = strrchr(file, '/');
+
+	snprintf(bar.label, sizeof(bar.label), "%s", slash ? slash + 1 : file);
+	for (char *byte = bar.label; *byte; byte++)
+		if ((unsigned char)*byte < 0x20 || *byte == 0x7f)
+			*byte = '?';
 	bar.work = work ? work : 1;
 	bar.begin_ns = clock_ns();
 	bar.drawn_ns = 0;

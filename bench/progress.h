@@ -13,7 +13,7 @@
 void progress_setup(void);
 
 /* `work` is what there is to do in all, in whatever unit progress_update() counts. */
-void progress_begin(const char *label, uint64_t work);
+void progress_begin(const char *file, uint64_t work);
 
 /*
  * Draws, ten times a second at most. `rate` in bytes a second is shown as it is

@@ -472,7 +472,7 @@ static int open_lane(struct gds_reader *reader, const struct lane_ops *uring)
 {
 	const struct gds_reader_options *options = &reader->options;
 	struct lane_options lane_options = {
-		.depth = (uint32_t)reader_operations(reader),
+		.depth = options->queue_depth,
 		.threads = options->threads,
 		.dmabuf_shape = options->dmabuf_shape,
 	};

@@ -55,6 +55,39 @@ static void a_device_that_is_not_there_is_refused_with_those_that_are(void **sta
 	ops->close(&device->base);
 }
 
+/* A machine with four devices, one of which gds cannot use. */
+static void the_most_capable_usable_device_is_the_default(void **state)
+{
+	struct vulkan_physical list[4] = { 0 };
+	const struct vulkan_physical *picked = NULL;
+	static const struct {
+		VkPhysicalDeviceType type;
+		const char *name;
+	} machine[] = {
+		{ VK_PHYSICAL_DEVICE_TYPE_CPU, "llvmpipe" },
+		{ VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU, "Graphics on Board" },
+		{ VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU, "Old Card" },
+		{ VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU, "New Card" },
+	};
+
+	for (uint32_t i = 0; i < 4; i++) {
+		list[i].index = i;
+		list[i].properties.deviceType = machine[i].type;
+		strcpy(list[i].properties.deviceName, machine[i].name);
+	}
+	list[2].unfit = "it is too old";
+	assert_int_equal(vulkan_physical_pick(list, 4, "", &picked), 0);
+	assert_ptr_equal(picked, &list[3]);
+	assert_int_equal(vulkan_physical_pick(list, 3, "", &picked), 0);
+	assert_ptr_equal(picked, &list[1]);
+	assert_int_equal(vulkan_physical_pick(list, 4, "new card", &picked), 0);
+	assert_ptr_equal(picked, &list[3]);
+	assert_int_equal(vulkan_physical_pick(list, 4, "2", &picked), -ENODEV);
+	assert_says("Vulkan device 2 (Old Card): it is too old");
+	assert_int_equal(vulkan_physical_pick(list, 4, "4", &picked), -ENODEV);
+	assert_says("there is 0: llvmpipe, 1: Graphics on Board, 2: Old Card, 3: New Card");
+}
+
 /* What this program prints with --probe, in an environment of its own. */
 static void probe(const char *environment, char *output, size_t bytes)
 {
@@ -143,6 +176,13 @@ static void more_than_there_is_is_refused_with_the_figures(void **state)
 	assert_int_equal(ops->alloc(&device->base, UINT64_C(1) << 50, 0, &memory), -ENOMEM);
 	assert_says("1125899906842624 bytes: memory heap");
 	assert_int_equal(ops->alloc(&device->base, UINT64_MAX, 0, &memory), -ENOMEM);
+	/* Also where each slice alone would fit. */
+	device->slice_bytes = 1 << 20;
+	for (uint32_t i = 0; i < device->physical.memory.memoryHeapCount; i++)
+		device->physical.memory.memoryHeaps[i].size = (4 << 20) - 1;
+	assert_int_equal(ops->alloc(&device->base, 4 << 20, 0, &memory), -ENOMEM);
+	assert_says("4194304 bytes: memory heap");
+	assert_says("4194303 bytes");
 	ops->close(&device->base);
 }
 
@@ -308,6 +348,7 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		vulkan_test(a_device_that_is_not_there_is_refused_with_those_that_are),
+		vulkan_test(the_most_capable_usable_device_is_the_default),
 		vulkan_test(without_a_driver_list_and_open_say_what_to_install),
 		vulkan_test(without_a_loader_list_and_open_say_what_to_install),
 		vulkan_test(more_than_there_is_is_refused_with_the_figures),

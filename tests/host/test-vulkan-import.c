@@ -515,7 +515,8 @@ static void work_that_waits_for_a_signal_sees_what_was_written_before_it(void **
 	assert_int_equal(app.GetFenceStatus(app.device, fence), VK_NOT_READY);
 	assert_int_equal(backend_vulkan_signal(&device->base, (uint64_t)(uintptr_t)semaphore, 7),
 			 0);
-	assert_int_equal(app.WaitForFences(app.device, 1, &fence, VK_TRUE, UINT64_MAX), VK_SUCCESS);
+	assert_int_equal(app.WaitForFences(app.device, 1, &fence, VK_TRUE, UINT64_C(60000000000)),
+			 VK_SUCCESS);
 	assert_memory_equal(to.mapping, memory->host, bytes);
 	assert_int_equal(app.GetSemaphoreCounterValue(app.device, semaphore, &value), VK_SUCCESS);
 	assert_int_equal(value, 7);

@@ -6,6 +6,7 @@ Nothing here installs, builds or downloads: these are the answers that must come
 """
 import os
 import re
+import shutil
 import subprocess
 import tempfile
 import unittest
@@ -83,13 +84,19 @@ class DemoFileTest(unittest.TestCase):
             self.check_refused("empty", "empty", folder)
 
     def test_unreadable_file(self):
-        if os.geteuid() == 0:
-            self.skipTest("root may read every file")
+        # Root may read everything, so that it runs a copy as nobody, who may read nothing.
+        nobody = {"user": 65534, "group": 65534, "extra_groups": []} if os.geteuid() == 0 else {}
         with tempfile.TemporaryDirectory() as folder:
-            path = os.path.join(folder, "secret")
-            open(path, "wb").close()
+            os.chmod(folder, 0o755)
+            path, command = os.path.join(folder, "secret"), os.path.join(folder, "demo.sh")
+            with open(path, "wb") as file:
+                file.write(b"x")
             os.chmod(path, 0)
-            self.check_refused(path, "no permission")
+            shutil.copy(os.path.join(SOURCE, "demo.sh"), command)
+            done = subprocess.run([command, path], cwd="/", capture_output=True, text=True,
+                                  timeout=30, **nobody)
+        self.assertEqual((done.returncode, done.stdout), (1, ""))
+        self.assertEqual(done.stderr, f"demo.sh: {path}: no permission to read it\n")
 
 
 if __name__ == "__main__":
