@@ -150,6 +150,7 @@ struct backend_ops {
 };
 
 extern const struct backend_ops backend_vulkan;  /* backends/vulkan/ */
+extern const struct backend_ops backend_cuda;    /* backends/cuda/ */
 extern const struct backend_ops backend_drm;     /* backends/drm/ */
 extern const struct backend_ops backend_udmabuf; /* backends/udmabuf/ */
 extern const struct backend_ops backend_dmaheap; /* backends/dmaheap/ */
@@ -173,5 +174,16 @@ int backend_vulkan_import_buffer(struct backend_device *device,
 int backend_vulkan_locate(struct backend_memory *memory, uint64_t offset, uint64_t *vk_buffer,
 			  uint64_t *vk_offset, uint64_t *vk_bytes);
 int backend_vulkan_signal(struct backend_device *device, uint64_t semaphore, uint64_t value);
+
+int backend_cuda_import(struct backend_device *device, uint64_t address, uint64_t bytes,
+			struct backend_memory **memory);
+int backend_cuda_locate(struct backend_memory *memory, uint64_t *address);
+/*
+ * Has later work of a stream wait until the wait is released, which any thread may do,
+ * once. The device is not closed before.
+ */
+struct cuda_wait;
+int backend_cuda_stream_wait(struct backend_device *device, void *stream, struct cuda_wait **wait);
+void backend_cuda_release(struct cuda_wait *wait);
 
 #endif
