@@ -105,6 +105,12 @@ struct backend_ops {
 	 */
 	int (*export_slice)(struct backend_memory *memory, size_t slice,
 			    struct backend_export *exported);
+	/*
+	 * Takes a range of a dma-buf as memory. `fd` stays the caller's. NULL for a
+	 * backend that takes none.
+	 */
+	int (*import_dmabuf)(struct backend_device *device, int fd, uint64_t offset, uint64_t bytes,
+			     struct backend_memory **memory);
 
 	/*
 	 * Makes page-aligned host memory, owned by the core, a source of copies. A

@@ -90,6 +90,26 @@ int gds_buffer_import_cuda(struct gds_buffer **buffer, struct gds_device *device
 	return wrap_memory(buffer, device, memory);
 }
 
+int gds_buffer_import_dmabuf(struct gds_buffer **buffer, struct gds_device *device, int fd,
+			     uint64_t offset, uint64_t bytes)
+{
+	struct backend_memory *memory;
+	int err;
+
+	if (!buffer || !device || fd < 0 || bytes == 0)
+		return gds_fail(EINVAL, "gds_buffer_import_dmabuf: pass a buffer, a device, a file "
+					"descriptor and at least 1 byte");
+	if (!device->backend->ops->import_dmabuf)
+		return gds_fail(ENOTSUP,
+				"gds_buffer_import_dmabuf: a %s device does not take dma-bufs; "
+				"Vulkan devices do",
+				device->backend->ops->name);
+	err = device->backend->ops->import_dmabuf(device->backend, fd, offset, bytes, &memory);
+	if (err)
+		return err;
+	return wrap_memory(buffer, device, memory);
+}
+
 void gds_buffer_free(struct gds_buffer *buffer)
 {
 	if (!buffer)

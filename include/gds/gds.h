@@ -258,6 +258,8 @@ struct gds_vulkan_device {
 	uint32_t has_external_memory_host;
 	/* VK_KHR_external_memory_fd and VK_EXT_external_memory_dma_buf are enabled */
 	uint32_t has_external_memory_dma_buf;
+	/* VK_EXT_queue_family_foreign is enabled */
+	uint32_t has_queue_family_foreign;
 	void (*lock)(void *user);
 	void (*unlock)(void *user);
 	void *user;
@@ -311,6 +313,15 @@ struct gds_vulkan_buffer {
 	 * and must have mapped all of it where its type is not host coherent.
 	 */
 	void *mapping;
+	/*
+	 * The memory was allocated with VkExportMemoryAllocateInfo, and the buffer made
+	 * with VkExternalMemoryBufferCreateInfo, both with
+	 * VK_EXTERNAL_MEMORY_HANDLE_TYPE_DMA_BUF_BIT_EXT: drives may read into it. Work on
+	 * it must be complete before a read into it is submitted; what is submitted after
+	 * the read was reported complete sees the bytes, on every queue.
+	 */
+	uint32_t exportable;
+	uint32_t concurrent; /* the buffer is of VK_SHARING_MODE_CONCURRENT */
 };
 
 GDS_API int gds_buffer_import_vulkan(struct gds_buffer **buffer, struct gds_device *device,
@@ -329,6 +340,17 @@ GDS_API int gds_buffer_import_vulkan(struct gds_buffer **buffer, struct gds_devi
  */
 GDS_API int gds_buffer_import_cuda(struct gds_buffer **buffer, struct gds_device *device,
 				   uint64_t device_pointer, uint64_t bytes);
+
+/*
+ * Takes `bytes` at `offset` of the dma-buf `fd` as a buffer of a Vulkan device, such
+ * as memory of another device or another API on the same one. `fd` is duplicated and
+ * stays the caller's. Multiples of 4096 do for `offset`; drivers may take others, or
+ * none but 0. The buffer can be the destination of the direct path itself.
+ * Errors: -EINVAL for a range outside of the dma-buf, and for what is no dma-buf;
+ * -ENOTSUP where the device does not import dma-bufs, or not this one.
+ */
+GDS_API int gds_buffer_import_dmabuf(struct gds_buffer **buffer, struct gds_device *device, int fd,
+				     uint64_t offset, uint64_t bytes);
 
 /*
  * Frees the buffer, or lets go of what was imported. Waits for reads into it
