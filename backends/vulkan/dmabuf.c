@@ -312,7 +312,7 @@ int vulkan_import_dmabuf(struct backend_device *base, int fd, uint64_t offset, u
 {
 	struct vulkan_device *device = to_vulkan_device(base);
 	struct vulkan_memory *memory;
-	uint64_t dmabuf_bytes;
+	uint64_t dmabuf_bytes = 0;
 	char exporter[40];
 	int err = check_import(device, fd, offset, bytes, &dmabuf_bytes);
 
