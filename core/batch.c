@@ -295,8 +295,21 @@ void batch_leave(struct gds_batch *batch)
 	batch->state = BATCH_COMPLETE;
 }
 
+/* Streams cannot be told of an error: they go on in any case. */
+static void release_streams(struct gds_batch *batch)
+{
+	struct batch_stream *stream;
+
+	while ((stream = batch->streams) != NULL) {
+		batch->streams = stream->next;
+		backend_cuda_release(stream->wait);
+		free(stream);
+	}
+}
+
 void batch_signal(struct gds_batch *batch)
 {
+	release_streams(batch);
 	if (batch->failures)
 		return;
 	for (struct batch_signal *signal = batch->signals; signal; signal = signal->next)
@@ -343,6 +356,29 @@ int gds_batch_signal_vulkan(struct gds_batch *batch, struct gds_device *device, 
 		return gds_fail_errno(ENOMEM, "cannot keep a batch's semaphore");
 	*signal = (struct batch_signal){ batch->signals, device, semaphore, value };
 	batch->signals = signal;
+	return 0;
+}
+
+int gds_batch_stream_wait_cuda(struct gds_batch *batch, struct gds_device *device, void *stream)
+{
+	struct batch_stream *waiting;
+	int err;
+
+	if (!batch || !device)
+		return gds_fail(EINVAL, "gds_batch_stream_wait_cuda: pass a batch and a device");
+	if (batch->state != BATCH_IDLE)
+		return gds_fail(EBUSY, "gds_batch_stream_wait_cuda: the batch was submitted; ask "
+				       "for the wait before that");
+	waiting = calloc(1, sizeof(*waiting));
+	if (!waiting)
+		return gds_fail_errno(ENOMEM, "cannot keep a batch's stream");
+	err = backend_cuda_stream_wait(device->backend, stream, &waiting->wait);
+	if (err) {
+		free(waiting);
+		return err;
+	}
+	waiting->next = batch->streams;
+	batch->streams = waiting;
 	return 0;
 }
 
@@ -472,6 +508,7 @@ static void empty(struct gds_batch *batch)
 	batch->run.count = 0;
 	batch->failures = 0;
 	batch->state = BATCH_IDLE;
+	release_streams(batch);
 	while ((signal = batch->signals) != NULL) {
 		batch->signals = signal->next;
 		free(signal);
@@ -480,8 +517,13 @@ static void empty(struct gds_batch *batch)
 
 int gds_batch_reset(struct gds_batch *batch)
 {
+	int err;
+
 	if (!batch)
 		return gds_fail(EINVAL, "gds_batch_reset: batch must not be NULL");
+	err = reader_check(batch->reader, "gds_batch_reset");
+	if (err)
+		return err;
 	if (state_of(batch) == BATCH_IN_FLIGHT)
 		return gds_fail(EBUSY, "gds_batch_reset: the batch is in flight; wait for it");
 	empty(batch);
@@ -505,8 +547,10 @@ void gds_batch_destroy(struct gds_batch *batch)
 {
 	if (!batch)
 		return;
-	/* In a child of fork() the parent's reads are not ours to wait for. */
-	if (reader_check(batch->reader, "gds_batch_destroy") == 0 && cancel_and_wait(batch)) {
+	/* In a child of fork() the parent's reads and streams are not ours to see to. */
+	if (reader_check(batch->reader, "gds_batch_destroy")) {
+		batch->streams = NULL;
+	} else if (cancel_and_wait(batch)) {
 		gds_log(GDS_LOG_ERROR, "a batch is kept, since its reads cannot be waited for: %s",
 			gds_last_error());
 		return;

@@ -64,6 +64,7 @@ struct gds_batch {
 	struct gds_batch *in_flight_next; /* lock: in the reader's list */
 	struct gds_batch **in_flight_link;
 	struct batch_signal *signals;
+	struct batch_stream *streams;
 };
 
 struct batch_signal {
@@ -71,6 +72,12 @@ struct batch_signal {
 	struct gds_device *device;
 	uint64_t semaphore;
 	uint64_t value;
+};
+
+/* A CUDA stream that waits for the batch. */
+struct batch_stream {
+	struct batch_stream *next;
+	struct cuda_wait *wait;
 };
 
 /*
@@ -231,6 +238,7 @@ void operations_cancel(struct gds_reader *reader, struct gds_batch *batch);
 /* batch.c. Enter and leave move it to and from the reader's list: lock held. */
 void batch_enter(struct gds_batch *batch);
 void batch_leave(struct gds_batch *batch);
+/* Tells the devices' work that waits for the batch, which is about to be complete. */
 void batch_signal(struct gds_batch *batch);
 /* Whether a read of the batch names the attachment; any batch does where it is NULL. */
 bool batch_uses(const struct gds_batch *batch, const struct attachment *attachment);

@@ -147,27 +147,30 @@ static int admit(struct dmabuf_device *device, const struct dmabuf_memory *memor
 	return device->admit ? device->admit(device, memory->mapped_bytes) : 0;
 }
 
+/* Addresses come first: what they suffice for needs but a small list. */
 static struct dmabuf_memory *new_memory(struct dmabuf_device *device, uint64_t bytes)
 {
 	struct dmabuf_memory *memory;
-	uint64_t slices;
+	uint64_t mapped_bytes = align_up(bytes, device->page_bytes);
+	uint64_t slices = (mapped_bytes - 1) / device->slice_bytes + 1;
+	void *host;
 
 	if (bytes > SIZE_MAX / 4)
 		return NULL;
-	slices = (bytes - 1) / device->slice_bytes + 1;
-	memory = calloc(1, sizeof(*memory) + slices * sizeof(memory->slices[0]));
-	if (!memory)
+	host = reserve(mapped_bytes, max_u64(MAP_ALIGNMENT, device->page_bytes));
+	if (!host)
 		return NULL;
+	memory = calloc(1, sizeof(*memory) + slices * sizeof(memory->slices[0]));
+	if (!memory) {
+		munmap(host, mapped_bytes);
+		return NULL;
+	}
 	memory->base.device = &device->base;
 	memory->base.bytes = bytes;
+	memory->base.host = host;
 	memory->base.needs_publish = true;
-	memory->mapped_bytes = align_up(bytes, device->page_bytes);
-	memory->base.host =
-		reserve(memory->mapped_bytes, max_u64(MAP_ALIGNMENT, device->page_bytes));
-	if (memory->base.host)
-		return memory;
-	free(memory);
-	return NULL;
+	memory->mapped_bytes = mapped_bytes;
+	return memory;
 }
 
 int dmabuf_memory_alloc(struct backend_device *device, uint64_t bytes, uint32_t flags,

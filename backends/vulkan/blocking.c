@@ -38,7 +38,7 @@ int vulkan_scratch_need(struct vulkan_device *device)
 	if (block->mapping)
 		return 0;
 	err = vulkan_block_alloc(device, VULKAN_SCRATCH_PARTS * VULKAN_SCRATCH_PART_BYTES, 0,
-				 wanted, block, &type);
+				 wanted, false, block, &type);
 	if (err)
 		return err;
 	if (!block->mapping) {
@@ -97,6 +97,9 @@ static int start_chunk(const struct transfer *transfer, size_t chunk)
 	err = vulkan_begin(device, &frame);
 	if (err)
 		return err;
+	vulkan_acquire_range(device, frame->commands, transfer->memory,
+			     transfer->offset + chunk * VULKAN_SCRATCH_PART_BYTES,
+			     chunk_bytes(transfer, chunk));
 	vulkan_barrier_from_all(device, frame->commands, VK_PIPELINE_STAGE_TRANSFER_BIT);
 	record_chunk(transfer, frame->commands, chunk);
 	vulkan_barrier_to_all(device, frame->commands, VK_PIPELINE_STAGE_TRANSFER_BIT);

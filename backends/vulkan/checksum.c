@@ -262,6 +262,7 @@ static void record_window(struct vulkan_device *device, VkCommandBuffer commands
 {
 	struct vulkan_checksum *checksum = &device->checksum;
 
+	vulkan_barrier_from_foreign(device, commands, window->range.block);
 	vulkan_barrier_from_all(device, commands, VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT);
 	device->calls.vkCmdBindPipeline(commands, VK_PIPELINE_BIND_POINT_COMPUTE,
 					checksum->pipeline);

@@ -114,6 +114,7 @@ int vulkan_begin(struct vulkan_device *device, struct vulkan_frame **frame)
 	int err;
 
 	pthread_mutex_lock(&device->lock);
+	device->recording++;
 	err = next_frame(device, frame);
 	if (!err) {
 		result = device->calls.vkBeginCommandBuffer((*frame)->commands, &info);
@@ -208,6 +209,43 @@ void vulkan_barrier_to_all(struct vulkan_device *device, VkCommandBuffer command
 	barrier(device, commands, stage, VK_ACCESS_MEMORY_WRITE_BIT,
 		VK_PIPELINE_STAGE_ALL_COMMANDS_BIT | VK_PIPELINE_STAGE_HOST_BIT,
 		VK_ACCESS_MEMORY_READ_BIT | VK_ACCESS_MEMORY_WRITE_BIT | VK_ACCESS_HOST_READ_BIT);
+}
+
+/*
+ * Ownership comes from the other device and goes to our queue, as the standard has it
+ * for memory that is shared. It is not handed over before: what the GPU wrote was made
+ * available to everyone by the barrier at the end of each submission.
+ */
+void vulkan_barrier_from_foreign(struct vulkan_device *device, VkCommandBuffer commands,
+				 struct vulkan_block *block)
+{
+	const VkBufferMemoryBarrier memory = {
+		.sType = VK_STRUCTURE_TYPE_BUFFER_MEMORY_BARRIER,
+		.dstAccessMask = VK_ACCESS_MEMORY_READ_BIT | VK_ACCESS_MEMORY_WRITE_BIT,
+		.srcQueueFamilyIndex = device->foreign_family,
+		.dstQueueFamilyIndex =
+			block->concurrent ? VK_QUEUE_FAMILY_IGNORED : device->queue_family,
+		.buffer = block->buffer,
+		.size = VK_WHOLE_SIZE,
+	};
+
+	if (!atomic_load(&block->foreign) || block->acquired == device->recording)
+		return;
+	block->acquired = device->recording;
+	device->calls.vkCmdPipelineBarrier(commands, VK_PIPELINE_STAGE_ALL_COMMANDS_BIT,
+					   VK_PIPELINE_STAGE_ALL_COMMANDS_BIT, 0, 0, NULL, 1,
+					   &memory, 0, NULL);
+}
+
+void vulkan_acquire_range(struct vulkan_device *device, VkCommandBuffer commands,
+			  struct vulkan_memory *memory, uint64_t offset, uint64_t bytes)
+{
+	struct vulkan_range range;
+
+	for (; bytes; offset += range.bytes, bytes -= range.bytes) {
+		range = vulkan_range(memory, offset, bytes);
+		vulkan_barrier_from_foreign(device, commands, range.block);
+	}
 }
 
 int vulkan_copied(struct backend_device *base, uint64_t ticket, uint64_t timeout_ns, uint64_t *done)

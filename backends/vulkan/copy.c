@@ -16,8 +16,8 @@ static int alloc_block(struct vulkan_device *device, struct vulkan_staging *stag
 		VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT | VK_MEMORY_PROPERTY_HOST_COHERENT_BIT, 0
 	};
 	uint32_t type;
-	int err =
-		vulkan_block_alloc(device, staging->base.bytes, 0, wanted, &staging->block, &type);
+	int err = vulkan_block_alloc(device, staging->base.bytes, 0, wanted, false, &staging->block,
+				     &type);
 
 	if (err)
 		return err;
@@ -206,6 +206,18 @@ static void fill_blocks(const struct backend_copy *copies, size_t count)
 	}
 }
 
+static void acquire(struct vulkan_device *device, VkCommandBuffer commands,
+		    const struct backend_copy *copies, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		vulkan_acquire_range(device, commands, to_vulkan_memory(copies[i].memory),
+				     copies[i].offset, copies[i].bytes);
+		if (!copies[i].staging)
+			vulkan_acquire_range(device, commands, to_vulkan_memory(copies[i].source),
+					     copies[i].source_offset, copies[i].bytes);
+	}
+}
+
 static void note_ticket(const struct backend_copy *copies, size_t count, uint64_t ticket)
 {
 	for (size_t i = 0; i < count; i++) {
@@ -236,6 +248,7 @@ int vulkan_copy(struct backend_device *base, const struct backend_copy *copies, 
 		vulkan_abandon(device, frame);
 		return err;
 	}
+	acquire(device, frame->commands, copies, count);
 	record(device, frame->commands);
 	/* Before the submission, so that the lock is still held. */
 	note_ticket(copies, count, device->submitted + 1);

@@ -38,6 +38,8 @@ static int check_calls(struct vulkan_device *device)
 	    (!device->calls.vkGetMemoryHostPointerPropertiesEXT ||
 	     !device->physical.host_pointer_alignment))
 		device->physical.external_memory_host = false;
+	if (!device->calls.vkGetMemoryFdKHR || !device->calls.vkGetMemoryFdPropertiesKHR)
+		device->physical.external_memory_dma_buf = false;
 	return 0;
 }
 
@@ -90,7 +92,7 @@ static int create_device(struct vulkan_device *device)
 		.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_TIMELINE_SEMAPHORE_FEATURES,
 		.timelineSemaphore = VK_TRUE,
 	};
-	const char *extensions[2];
+	const char *extensions[5];
 	VkDeviceCreateInfo info = {
 		.sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO,
 		.pNext = &timeline,
@@ -105,6 +107,14 @@ static int create_device(struct vulkan_device *device)
 	if (physical->external_memory_host)
 		extensions[info.enabledExtensionCount++] =
 			VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME;
+	if (physical->external_memory_dma_buf) {
+		extensions[info.enabledExtensionCount++] = VK_KHR_EXTERNAL_MEMORY_FD_EXTENSION_NAME;
+		extensions[info.enabledExtensionCount++] =
+			VK_EXT_EXTERNAL_MEMORY_DMA_BUF_EXTENSION_NAME;
+	}
+	if (physical->queue_family_foreign)
+		extensions[info.enabledExtensionCount++] =
+			VK_EXT_QUEUE_FAMILY_FOREIGN_EXTENSION_NAME;
 	result = device->instance.CreateDevice(physical->handle, &info, NULL, &device->handle);
 	if (result != VK_SUCCESS)
 		return vulkan_fail(result, "%s: cannot make a Vulkan device", device->label);
@@ -136,7 +146,10 @@ static int start(struct vulkan_device *device)
 {
 	int err = check_calls(device);
 
-	return err ? err : vulkan_commands_start(device);
+	if (err)
+		return err;
+	vulkan_dmabuf_start(device);
+	return vulkan_commands_start(device);
 }
 
 static int start_owned(struct vulkan_device *device, const char *selector)
@@ -222,6 +235,10 @@ static int adopt(struct vulkan_device *device, const struct gds_vulkan_device *v
 	vulkan_physical_describe(&device->instance, vulkan->physical_device, &device->physical);
 	if (!vulkan->has_external_memory_host)
 		device->physical.external_memory_host = false;
+	if (!vulkan->has_external_memory_dma_buf)
+		device->physical.external_memory_dma_buf = false;
+	if (!vulkan->has_queue_family_foreign)
+		device->physical.queue_family_foreign = false;
 	set_names(device, "import");
 	if (vulkan->queue_family >= device->physical.family_count)
 		return gds_fail(EINVAL, "%s: there is no queue family %u: the device has %u",

@@ -42,7 +42,7 @@ static const char *result_name(VkResult result)
 	case VK_ERROR_TOO_MANY_OBJECTS:
 		return "too many objects";
 	case VK_ERROR_INVALID_EXTERNAL_HANDLE:
-		return "the driver refuses the host pointer";
+		return "the driver refuses the memory that it was given";
 	default:
 		return "the driver failed";
 	}
@@ -217,6 +217,10 @@ static void load_older_names(struct vulkan_instance *instance)
 		instance->GetPhysicalDeviceMemoryProperties2 =
 			(PFN_vkGetPhysicalDeviceMemoryProperties2)instance_call(
 				instance, "vkGetPhysicalDeviceMemoryProperties2KHR");
+	if (!instance->GetPhysicalDeviceExternalBufferProperties)
+		instance->GetPhysicalDeviceExternalBufferProperties =
+			(PFN_vkGetPhysicalDeviceExternalBufferProperties)instance_call(
+				instance, "vkGetPhysicalDeviceExternalBufferPropertiesKHR");
 }
 
 static int load_calls(struct vulkan_instance *instance)

@@ -27,7 +27,8 @@
 	call(GetDeviceProcAddr);                      \
 	call(GetPhysicalDeviceProperties2);           \
 	call(GetPhysicalDeviceFeatures2);             \
-	call(GetPhysicalDeviceMemoryProperties2)
+	call(GetPhysicalDeviceMemoryProperties2);     \
+	call(GetPhysicalDeviceExternalBufferProperties)
 
 struct vulkan_instance {
 	VkInstance handle;
@@ -38,6 +39,11 @@ struct vulkan_instance {
 	VULKAN_INSTANCE_CALLS(VULKAN_MEMBER);
 #undef VULKAN_MEMBER
 };
+
+/* How the buffers that gds makes are used. */
+#define VULKAN_BUFFER_USAGE                                                    \
+	(VK_BUFFER_USAGE_TRANSFER_SRC_BIT | VK_BUFFER_USAGE_TRANSFER_DST_BIT | \
+	 VK_BUFFER_USAGE_STORAGE_BUFFER_BIT)
 
 /* What gds needs to know of a physical device. */
 struct vulkan_physical {
@@ -51,6 +57,11 @@ struct vulkan_physical {
 	bool timeline_core;        /* timeline semaphores without an extension */
 	bool external_memory_host; /* VK_EXT_external_memory_host */
 	bool memory_budget;        /* VK_EXT_memory_budget */
+	/* VK_EXT_external_memory_dma_buf and VK_KHR_external_memory_fd */
+	bool external_memory_dma_buf;
+	bool queue_family_foreign; /* VK_EXT_queue_family_foreign */
+	/* What can be done with such buffers and dma-bufs. */
+	VkExternalMemoryFeatureFlags dma_buf_features;
 	VkDeviceSize host_pointer_alignment;
 	uint32_t subgroup_size; /* 0 where the driver does not say */
 	const char *unfit;      /* why gds cannot use the device, or NULL */

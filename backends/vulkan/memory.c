@@ -16,6 +16,8 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #define VISIBLE  (VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT)
 #define COHERENT (VISIBLE | VK_MEMORY_PROPERTY_HOST_COHERENT_BIT)
@@ -34,6 +36,10 @@ static const VkMemoryPropertyFlags in_device[] = { LOCAL, 0 };
 static const VkMemoryPropertyFlags in_visible_device[] = { LOCAL | COHERENT, LOCAL | VISIBLE, LOCAL,
 							   0 };
 
+static const char pages_not_exported[] =
+	"the buffer lies in host pages, so that the storage can write into them: the mapping of "
+	"memory that this driver exports cannot be pinned";
+
 struct vulkan_range vulkan_range(struct vulkan_memory *memory, uint64_t offset, uint64_t bytes)
 {
 	uint64_t slice = offset / memory->slice_bytes;
@@ -46,7 +52,7 @@ struct vulkan_range vulkan_range(struct vulkan_memory *memory, uint64_t offset, 
 	return range;
 }
 
-static struct vulkan_memory *new_memory(struct vulkan_device *device, uint64_t bytes,
+struct vulkan_memory *vulkan_memory_new(struct vulkan_device *device, uint64_t bytes,
 					uint64_t slice_bytes)
 {
 	size_t slices = (bytes - 1) / slice_bytes + 1;
@@ -58,8 +64,9 @@ static struct vulkan_memory *new_memory(struct vulkan_device *device, uint64_t b
 	if (!memory)
 		return NULL;
 	memory->base.device = &device->base;
-	memory->base.placement = "device";
+	memory->base.placement = "host";
 	memory->base.bytes = bytes;
+	memory->dmabuf = -1;
 	memory->slice_bytes = slice_bytes;
 	memory->slice_count = slices;
 	return memory;
@@ -111,14 +118,25 @@ static VkMemoryPropertyFlags type_flags(const struct vulkan_device *device, uint
 	return device->physical.memory.memoryTypes[type].propertyFlags;
 }
 
-static void describe_host(struct vulkan_device *device, struct vulkan_memory *memory)
+static const char *placement(const struct vulkan_device *device, VkMemoryPropertyFlags flags)
+{
+	if (!(flags & LOCAL) ||
+	    device->physical.properties.deviceType == VK_PHYSICAL_DEVICE_TYPE_CPU)
+		return "host";
+	return flags & VISIBLE ? "visible device" : "device";
+}
+
+void vulkan_memory_describe(struct vulkan_device *device, struct vulkan_memory *memory)
 {
 	VkMemoryPropertyFlags flags = type_flags(device, memory->memory_type);
 
+	memory->base.placement = placement(device, flags);
 	memory->base.needs_publish = !(flags & VK_MEMORY_PROPERTY_HOST_COHERENT_BIT);
-	if (memory->slice_count == 1)
+	if (memory->pages)
+		memory->base.host = memory->pages;
+	else if (memory->slice_count == 1)
 		memory->base.host = memory->slices[0].mapping;
-	if (memory->base.host)
+	if (memory->base.host || memory->base.no_host_reason)
 		return;
 	if (!(flags & VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT)) {
 		memory->base.no_host_reason = "the device's memory is not visible to the CPU";
@@ -132,18 +150,71 @@ static void describe_host(struct vulkan_device *device, struct vulkan_memory *me
 	}
 }
 
+/*
+ * The storage wants one range of addresses, and the driver maps each slice for itself:
+ * so they are mapped once more, side by side. That can be done where the mappings are
+ * shared ones of ordinary pages, which are also those that the kernel can pin.
+ */
+static int join_slices(struct vulkan_device *device, struct vulkan_memory *memory)
+{
+	const uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+	const uint64_t bytes = align_up(memory->base.bytes, page);
+	char *joined =
+		mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (joined == MAP_FAILED)
+		return gds_fail_errno(errno, "%s: no room for a mapping of %" PRIu64 " bytes",
+				      device->label, bytes);
+	for (size_t i = 0; i < memory->slice_count; i++) {
+		if (mremap(memory->slices[i].mapping, 0, align_up(bytes_of_slice(memory, i), page),
+			   MREMAP_MAYMOVE | MREMAP_FIXED,
+			   joined + i * memory->slice_bytes) == MAP_FAILED) {
+			int err = gds_fail_errno(errno, "%s: cannot map its memory side by side",
+						 device->label);
+			munmap(joined, bytes);
+			return err;
+		}
+	}
+	memory->pages = joined;
+	return 0;
+}
+
 static int alloc_in_heap(struct vulkan_device *device, struct vulkan_memory *memory,
-			 const VkMemoryPropertyFlags *wanted)
+			 const VkMemoryPropertyFlags *wanted, bool exportable)
 {
 	int err = 0;
 
 	for (size_t i = 0; i < memory->slice_count && !err; i++)
 		err = vulkan_block_alloc(device, bytes_of_slice(memory, i), memory->base.bytes,
-					 wanted, &memory->slices[i], &memory->memory_type);
+					 wanted, exportable, &memory->slices[i],
+					 &memory->memory_type);
+	if (!err && exportable && device->exports_pinnable && memory->slice_count > 1)
+		err = join_slices(device, memory);
 	if (err)
 		destroy_slices(device, memory);
 	else
-		describe_host(device, memory);
+		vulkan_memory_describe(device, memory);
+	return err;
+}
+
+/* Notes why it cannot be done, for those who ask for an export later. */
+static int alloc_exportable(struct vulkan_device *device, struct vulkan_memory *memory,
+			    const VkMemoryPropertyFlags *wanted)
+{
+	int err;
+
+	gds_text_set(memory->no_export, sizeof(memory->no_export), "%s", device->no_export);
+	if (memory->no_export[0])
+		return -ENOTSUP;
+	err = alloc_in_heap(device, memory, wanted, true);
+	if (err)
+		gds_text_set(memory->no_export, sizeof(memory->no_export),
+			     "the driver gave no memory of this size that can be exported%s: "
+			     "%.120s",
+			     device->unified ? " (udmabuf's size_limit_mb may limit it)" : "",
+			     gds_last_error());
+	if (err)
+		gds_info("%s: %s", device->label, memory->no_export);
 	return err;
 }
 
@@ -168,33 +239,46 @@ static bool all_memory_visible(const struct vulkan_device *device)
 	return visible > 0 && visible == local;
 }
 
-static const VkMemoryPropertyFlags *wanted_memory(const struct vulkan_device *device, bool in_pages)
+const VkMemoryPropertyFlags *vulkan_wanted_memory(const struct vulkan_device *device,
+						  uint32_t flags)
 {
 	if (device->unified)
 		return in_unified;
-	if (in_pages)
+	if (flags & GDS_BUFFER_HOST)
 		return in_host;
 	return all_memory_visible(device) ? in_visible_device : in_device;
 }
 
+/*
+ * Where memory can be exported and the kernel can pin its mapping too, every path is open
+ * to it. Where it can only be one of both, host pages serve a unified device best: the
+ * storage then writes right into its memory on any kernel.
+ */
 int vulkan_alloc(struct backend_device *base, uint64_t bytes, uint32_t flags,
 		 struct backend_memory **result)
 {
 	struct vulkan_device *device = to_vulkan_device(base);
-	bool in_pages = device->unified || (flags & GDS_BUFFER_HOST);
-	struct vulkan_memory *memory = new_memory(device, bytes, device->slice_bytes);
+	const VkMemoryPropertyFlags *wanted = vulkan_wanted_memory(device, flags);
+	const bool in_pages = (device->unified || (flags & GDS_BUFFER_HOST)) &&
+			      device->physical.external_memory_host;
+	struct vulkan_memory *memory = vulkan_memory_new(device, bytes, device->slice_bytes);
 	int err = -ENOTSUP;
 
 	if (!memory)
 		return gds_fail_errno(ENOMEM, "%s: no room for %" PRIu64 " bytes", device->label,
 				      bytes);
-	if (in_pages && device->physical.external_memory_host) {
+	if (!in_pages || device->exports_pinnable)
+		err = alloc_exportable(device, memory, wanted);
+	else
+		gds_text_set(memory->no_export, sizeof(memory->no_export), "%s",
+			     device->no_export[0] ? device->no_export : pages_not_exported);
+	if (err && in_pages) {
 		err = alloc_in_pages(device, memory);
 		if (err && err != -ENOMEM)
 			gds_info("host pages are no memory of this device: %s", gds_last_error());
 	}
-	if (err && err != -ENOMEM)
-		err = alloc_in_heap(device, memory, wanted_memory(device, in_pages));
+	if (err && (err != -ENOMEM || !in_pages))
+		err = alloc_in_heap(device, memory, wanted, false);
 	if (err)
 		free(memory);
 	else
@@ -220,6 +304,8 @@ void vulkan_free(struct backend_memory *base)
 	else
 		destroy_slices(device, memory);
 	pages_unmap(memory->pages, base->bytes);
+	if (memory->dmabuf >= 0)
+		close(memory->dmabuf);
 	free(memory);
 }
 
@@ -291,6 +377,10 @@ static void map_import(struct vulkan_device *device, struct vulkan_memory *memor
 	memory->unmap = true;
 }
 
+static const char not_said_exportable[] =
+	"it is a caller's buffer, of which it was not said that it can be exported: allocate its "
+	"memory with VkExportMemoryAllocateInfo for dma-bufs, and set `exportable`";
+
 static int check_import(struct vulkan_device *device, const struct gds_vulkan_buffer *vulkan,
 			VkMemoryRequirements *needs)
 {
@@ -326,7 +416,7 @@ int backend_vulkan_import_buffer(struct backend_device *base,
 	err = check_import(device, vulkan, &needs);
 	if (err)
 		return err;
-	memory = new_memory(device, vulkan->bytes, vulkan->bytes);
+	memory = vulkan_memory_new(device, vulkan->bytes, vulkan->bytes);
 	if (!memory)
 		return gds_fail_errno(ENOMEM, "%s: cannot import a buffer", device->label);
 	memory->imported = true;
@@ -338,11 +428,13 @@ int backend_vulkan_import_buffer(struct backend_device *base,
 		.bytes = vulkan->bytes,
 		.allocated_bytes = vulkan->memory_offset + needs.size,
 		.mapping = vulkan->mapping,
+		.concurrent = vulkan->concurrent,
 	};
+	gds_text_set(memory->no_export, sizeof(memory->no_export), "%s",
+		     vulkan->exportable ? device->no_export : not_said_exportable);
 	if (!vulkan->mapping && (type_flags(device, vulkan->memory_type) & VISIBLE))
 		map_import(device, memory);
-	if (!memory->base.no_host_reason)
-		describe_host(device, memory);
+	vulkan_memory_describe(device, memory);
 	*result = &memory->base;
 	return 0;
 }

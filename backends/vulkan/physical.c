@@ -117,6 +117,30 @@ static bool find_queue_family(struct vulkan_instance *instance, struct vulkan_ph
 	return found;
 }
 
+static void describe_dma_bufs(struct vulkan_instance *instance, const struct extensions *extensions,
+			      struct vulkan_physical *physical)
+{
+	const VkPhysicalDeviceExternalBufferInfo buffer = {
+		.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_EXTERNAL_BUFFER_INFO,
+		.usage = VULKAN_BUFFER_USAGE,
+		.handleType = VK_EXTERNAL_MEMORY_HANDLE_TYPE_DMA_BUF_BIT_EXT,
+	};
+	VkExternalBufferProperties properties = {
+		.sType = VK_STRUCTURE_TYPE_EXTERNAL_BUFFER_PROPERTIES,
+	};
+
+	physical->queue_family_foreign =
+		extensions_have(extensions, VK_EXT_QUEUE_FAMILY_FOREIGN_EXTENSION_NAME);
+	physical->external_memory_dma_buf =
+		extensions_have(extensions, VK_KHR_EXTERNAL_MEMORY_FD_EXTENSION_NAME) &&
+		extensions_have(extensions, VK_EXT_EXTERNAL_MEMORY_DMA_BUF_EXTENSION_NAME);
+	if (!physical->external_memory_dma_buf ||
+	    !instance->GetPhysicalDeviceExternalBufferProperties)
+		return;
+	instance->GetPhysicalDeviceExternalBufferProperties(physical->handle, &buffer, &properties);
+	physical->dma_buf_features = properties.externalMemoryProperties.externalMemoryFeatures;
+}
+
 void vulkan_physical_describe(struct vulkan_instance *instance, VkPhysicalDevice handle,
 			      struct vulkan_physical *physical)
 {
@@ -131,6 +155,7 @@ void vulkan_physical_describe(struct vulkan_instance *instance, VkPhysicalDevice
 		extensions_have(&extensions, VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME);
 	physical->memory_budget = extensions_have(&extensions, VK_EXT_MEMORY_BUDGET_EXTENSION_NAME);
 	describe_properties(instance, &extensions, physical);
+	describe_dma_bufs(instance, &extensions, physical);
 	if (!find_queue_family(instance, physical))
 		physical->unfit = "it has no queue with compute";
 	if (!has_timeline(instance, &extensions, physical))

@@ -14,6 +14,7 @@
 #include "memory/backend.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 /* Command buffers that may be in flight at once; the next one waits. */
 #define VULKAN_FRAMES_MAX 64
@@ -34,6 +35,9 @@ struct vulkan_block {
 	uint64_t bytes;           /* that may be used of the buffer */
 	uint64_t allocated_bytes; /* of the memory */
 	void *mapping;            /* of the buffer's first byte, or NULL */
+	bool concurrent;          /* of VK_SHARING_MODE_CONCURRENT */
+	atomic_bool foreign;      /* other devices write it: acquired before each use */
+	uint64_t acquired;        /* in which recording, under device->lock */
 };
 
 /* Host-visible memory of two parts, used in turn by blocking calls. */
@@ -86,13 +90,18 @@ struct vulkan_device {
 	VkQueue queue;
 	uint32_t queue_family;
 	bool queue_has_compute;
+	uint32_t foreign_family;        /* what owns memory that another device writes */
 	void (*queue_lock)(void *user); /* a caller's, or NULL */
 	void (*queue_unlock)(void *user);
 	void *queue_user;
 
+	char no_export[256];   /* why no memory of the device can be exported, or "" */
+	bool exports_pinnable; /* the kernel can pin mappings of exportable memory */
+
 	pthread_mutex_t lock; /* of the frames, pieces and the queue */
 	VkSemaphore timeline;
 	uint64_t submitted; /* the last ticket */
+	uint64_t recording; /* counts what was begun, whether it was submitted or not */
 	VkCommandPool pool;
 	struct vulkan_frame frames[VULKAN_FRAMES_MAX];
 	size_t frame_count;
@@ -110,8 +119,14 @@ struct vulkan_memory {
 	bool imported;          /* a caller's buffer: one slice, not ours to destroy */
 	bool unmap;             /* a caller's memory that was mapped here */
 	uint64_t memory_offset; /* where an imported buffer is bound in its memory */
-	void *pages;            /* host pages that were imported, or NULL */
-	uint64_t last_ticket;   /* of the last copy to it, under device->lock */
+	/*
+	 * Addresses that go over all slices: host pages that were imported, or the
+	 * slices' mappings once more, side by side. Or NULL.
+	 */
+	void *pages;
+	int dmabuf;           /* that was imported, or -1 */
+	char no_export[256];  /* why it cannot be exported, or "" */
+	uint64_t last_ticket; /* of the last copy to it, under device->lock */
 	size_t slice_count;
 	struct vulkan_block slices[];
 };
@@ -173,6 +188,12 @@ void vulkan_barrier_from_all(struct vulkan_device *device, VkCommandBuffer comma
 /* What `stage` wrote is seen by all later work and by the CPU. */
 void vulkan_barrier_to_all(struct vulkan_device *device, VkCommandBuffer commands,
 			   VkPipelineStageFlags stage);
+/* What other devices wrote to a block is seen by all that follows; nothing if they do not. */
+void vulkan_barrier_from_foreign(struct vulkan_device *device, VkCommandBuffer commands,
+				 struct vulkan_block *block);
+/* The same for all slices that a range touches. */
+void vulkan_acquire_range(struct vulkan_device *device, VkCommandBuffer commands,
+			  struct vulkan_memory *memory, uint64_t offset, uint64_t bytes);
 int vulkan_copied(struct backend_device *device, uint64_t ticket, uint64_t timeout_ns,
 		  uint64_t *done);
 /* Waits for as long as it takes; a device that is lost gives -EIO. */
@@ -180,7 +201,7 @@ int vulkan_wait(struct vulkan_device *device, uint64_t ticket);
 /* The same for a ticket that device->lock guards and that may not have been submitted. */
 void vulkan_wait_last(struct vulkan_device *device, const uint64_t *ticket);
 
-/* blocks.c: buffers with memory. destroy takes a block that is all zero. */
+/* blocks.c: buffers with memory, `exportable` as a dma-buf or not. destroy takes a block that is all zero. */
 int vulkan_block_import(struct vulkan_device *device, void *pages, uint64_t bytes,
 			struct vulkan_block *block, uint32_t *memory_type);
 /*
@@ -189,15 +210,33 @@ int vulkan_block_import(struct vulkan_device *device, void *pages, uint64_t byte
  * the heap in all, so that what cannot succeed is refused before it starts.
  */
 int vulkan_block_alloc(struct vulkan_device *device, uint64_t bytes, uint64_t total,
-		       const VkMemoryPropertyFlags *wanted, struct vulkan_block *block,
-		       uint32_t *memory_type);
+		       const VkMemoryPropertyFlags *wanted, bool exportable,
+		       struct vulkan_block *block, uint32_t *memory_type);
+/* `bytes` from `offset` on, of a dma-buf of `dmabuf_bytes`. */
+int vulkan_block_import_dmabuf(struct vulkan_device *device, int dmabuf, uint64_t dmabuf_bytes,
+			       uint64_t offset, uint64_t bytes, const VkMemoryPropertyFlags *wanted,
+			       struct vulkan_block *block, uint32_t *memory_type);
 void vulkan_block_destroy(struct vulkan_device *device, struct vulkan_block *block);
 
-/* memory.c */
+/* memory.c. new takes room for the slices alone; describe says what was put there. */
+struct vulkan_memory *vulkan_memory_new(struct vulkan_device *device, uint64_t bytes,
+					uint64_t slice_bytes);
+void vulkan_memory_describe(struct vulkan_device *device, struct vulkan_memory *memory);
+/* The lists of memory that is wanted for `flags` of enum gds_buffer_flag. */
+const VkMemoryPropertyFlags *vulkan_wanted_memory(const struct vulkan_device *device,
+						  uint32_t flags);
 int vulkan_alloc(struct backend_device *device, uint64_t bytes, uint32_t flags,
 		 struct backend_memory **memory);
 void vulkan_free(struct backend_memory *memory);
 int vulkan_publish(struct backend_memory *memory, uint64_t offset, uint64_t bytes);
+
+/* dmabuf.c. start finds out what the device can do, which is no error in any case. */
+void vulkan_dmabuf_start(struct vulkan_device *device);
+int vulkan_export_slice(struct backend_memory *memory, size_t slice,
+			struct backend_export *exported);
+int vulkan_import_dmabuf(struct backend_device *device, int fd, uint64_t offset, uint64_t bytes,
+			 struct backend_memory **memory);
+int vulkan_acquire(struct backend_memory *memory, uint64_t offset, uint64_t bytes);
 
 /* copy.c */
 int vulkan_staging_attach(struct backend_device *device, void *host, size_t bytes,

@@ -105,6 +105,12 @@ struct backend_ops {
 	 */
 	int (*export_slice)(struct backend_memory *memory, size_t slice,
 			    struct backend_export *exported);
+	/*
+	 * Takes a range of a dma-buf as memory. `fd` stays the caller's. NULL for a
+	 * backend that takes none.
+	 */
+	int (*import_dmabuf)(struct backend_device *device, int fd, uint64_t offset, uint64_t bytes,
+			     struct backend_memory **memory);
 
 	/*
 	 * Makes page-aligned host memory, owned by the core, a source of copies. A
@@ -150,6 +156,7 @@ struct backend_ops {
 };
 
 extern const struct backend_ops backend_vulkan;  /* backends/vulkan/ */
+extern const struct backend_ops backend_cuda;    /* backends/cuda/ */
 extern const struct backend_ops backend_drm;     /* backends/drm/ */
 extern const struct backend_ops backend_udmabuf; /* backends/udmabuf/ */
 extern const struct backend_ops backend_dmaheap; /* backends/dmaheap/ */
@@ -173,5 +180,16 @@ int backend_vulkan_import_buffer(struct backend_device *device,
 int backend_vulkan_locate(struct backend_memory *memory, uint64_t offset, uint64_t *vk_buffer,
 			  uint64_t *vk_offset, uint64_t *vk_bytes);
 int backend_vulkan_signal(struct backend_device *device, uint64_t semaphore, uint64_t value);
+
+int backend_cuda_import(struct backend_device *device, uint64_t address, uint64_t bytes,
+			struct backend_memory **memory);
+int backend_cuda_locate(struct backend_memory *memory, uint64_t *address);
+/*
+ * Has later work of a stream wait until the wait is released, which any thread may do,
+ * once. The device is not closed before.
+ */
+struct cuda_wait;
+int backend_cuda_stream_wait(struct backend_device *device, void *stream, struct cuda_wait **wait);
+void backend_cuda_release(struct cuda_wait *wait);
 
 #endif

@@ -75,6 +75,41 @@ int gds_buffer_import_vulkan(struct gds_buffer **buffer, struct gds_device *devi
 	return wrap_memory(buffer, device, memory);
 }
 
+int gds_buffer_import_cuda(struct gds_buffer **buffer, struct gds_device *device,
+			   uint64_t device_pointer, uint64_t bytes)
+{
+	struct backend_memory *memory;
+	int err;
+
+	if (!buffer || !device || !device_pointer || bytes == 0)
+		return gds_fail(EINVAL, "gds_buffer_import_cuda: pass a buffer, a device, a device "
+					"pointer and at least 1 byte");
+	err = backend_cuda_import(device->backend, device_pointer, bytes, &memory);
+	if (err)
+		return err;
+	return wrap_memory(buffer, device, memory);
+}
+
+int gds_buffer_import_dmabuf(struct gds_buffer **buffer, struct gds_device *device, int fd,
+			     uint64_t offset, uint64_t bytes)
+{
+	struct backend_memory *memory;
+	int err;
+
+	if (!buffer || !device || fd < 0 || bytes == 0)
+		return gds_fail(EINVAL, "gds_buffer_import_dmabuf: pass a buffer, a device, a file "
+					"descriptor and at least 1 byte");
+	if (!device->backend->ops->import_dmabuf)
+		return gds_fail(ENOTSUP,
+				"gds_buffer_import_dmabuf: a %s device does not take dma-bufs; "
+				"Vulkan devices do",
+				device->backend->ops->name);
+	err = device->backend->ops->import_dmabuf(device->backend, fd, offset, bytes, &memory);
+	if (err)
+		return err;
+	return wrap_memory(buffer, device, memory);
+}
+
 void gds_buffer_free(struct gds_buffer *buffer)
 {
 	if (!buffer)
@@ -106,6 +141,13 @@ int gds_buffer_get_vulkan(struct gds_buffer *buffer, uint64_t offset, uint64_t *
 				" is beyond the buffer's %" PRIu64 " bytes",
 				offset, buffer->memory->bytes);
 	return backend_vulkan_locate(buffer->memory, offset, vk_buffer, vk_offset, vk_bytes);
+}
+
+int gds_buffer_get_cuda(struct gds_buffer *buffer, uint64_t *device_pointer)
+{
+	if (!buffer || !device_pointer)
+		return gds_fail(EINVAL, "gds_buffer_get_cuda: no argument may be NULL");
+	return backend_cuda_locate(buffer->memory, device_pointer);
 }
 
 static int check_range(const char *call, const struct gds_buffer *buffer, const void *data,

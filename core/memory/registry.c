@@ -6,6 +6,9 @@ static const struct backend_ops *const backends[] = {
 #ifdef GDS_HAVE_VULKAN
 	&backend_vulkan,
 #endif
+#ifdef GDS_HAVE_CUDA
+	&backend_cuda,
+#endif
 #ifdef GDS_HAVE_DRM
 	&backend_drm,
 #endif
@@ -73,5 +76,47 @@ int backend_vulkan_signal(struct backend_device *device, uint64_t semaphore, uin
 	(void)semaphore;
 	(void)value;
 	return no_vulkan();
+}
+#endif
+
+#ifndef GDS_HAVE_CUDA
+#include "base/error.h"
+
+#include <errno.h>
+
+static int no_cuda(void)
+{
+	return gds_fail(ENOTSUP, "this build of gds has no CUDA backend: build with GDS_CUDA=ON");
+}
+
+int backend_cuda_import(struct backend_device *device, uint64_t address, uint64_t bytes,
+			struct backend_memory **memory)
+{
+	(void)device;
+	(void)address;
+	(void)bytes;
+	(void)memory;
+	return no_cuda();
+}
+
+int backend_cuda_locate(struct backend_memory *memory, uint64_t *address)
+{
+	(void)memory;
+	(void)address;
+	return no_cuda();
+}
+
+int backend_cuda_stream_wait(struct backend_device *device, void *stream, struct cuda_wait **wait)
+{
+	(void)device;
+	(void)stream;
+	(void)wait;
+	return no_cuda();
+}
+
+/* There is no wait to be released. */
+void backend_cuda_release(struct cuda_wait *wait)
+{
+	(void)wait;
 }
 #endif

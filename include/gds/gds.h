@@ -221,7 +221,7 @@ GDS_API int gds_device_list(int (*visit)(const char *backend, const struct gds_d
 /*
  * Opens a device by name: "BACKEND", "BACKEND:INDEX" or "BACKEND:TEXT", where
  * TEXT is a part of the device's description, whatever its case: "vulkan:0",
- * "vulkan:llvmpipe", "host".
+ * "vulkan:llvmpipe", "cuda:0", "host".
  * Errors: -ENODEV where there is no such device or no driver; -EINVAL for an
  * unknown backend.
  *
@@ -258,6 +258,8 @@ struct gds_vulkan_device {
 	uint32_t has_external_memory_host;
 	/* VK_KHR_external_memory_fd and VK_EXT_external_memory_dma_buf are enabled */
 	uint32_t has_external_memory_dma_buf;
+	/* VK_EXT_queue_family_foreign is enabled */
+	uint32_t has_queue_family_foreign;
 	void (*lock)(void *user);
 	void (*unlock)(void *user);
 	void *user;
@@ -311,10 +313,44 @@ struct gds_vulkan_buffer {
 	 * and must have mapped all of it where its type is not host coherent.
 	 */
 	void *mapping;
+	/*
+	 * The memory was allocated with VkExportMemoryAllocateInfo, and the buffer made
+	 * with VkExternalMemoryBufferCreateInfo, both with
+	 * VK_EXTERNAL_MEMORY_HANDLE_TYPE_DMA_BUF_BIT_EXT: drives may read into it. Work on
+	 * it must be complete before a read into it is submitted; what is submitted after
+	 * the read was reported complete sees the bytes, on every queue.
+	 */
+	uint32_t exportable;
+	uint32_t concurrent; /* the buffer is of VK_SHARING_MODE_CONCURRENT */
 };
 
 GDS_API int gds_buffer_import_vulkan(struct gds_buffer **buffer, struct gds_device *device,
 				     const struct gds_vulkan_buffer *vulkan);
+
+/*
+ * Takes `bytes` at `device_pointer` (CUdeviceptr, or what cudaMalloc() gave) of a
+ * CUDA device as a buffer. Its context is found out from the pointer; memory that
+ * belongs to none, such as that of cuMemMap(), is used in the primary context. The
+ * caller keeps memory and context until gds_buffer_free().
+ *
+ * gds copies in streams of its own, which do not wait for the caller's: earlier work
+ * on a range must be done before a read into it is submitted.
+ * Errors: -EINVAL for a range that is not allocated, or is another device's; -ENOTSUP
+ * for host memory, for managed memory, and for a device that is not CUDA's.
+ */
+GDS_API int gds_buffer_import_cuda(struct gds_buffer **buffer, struct gds_device *device,
+				   uint64_t device_pointer, uint64_t bytes);
+
+/*
+ * Takes `bytes` at `offset` of the dma-buf `fd` as a buffer of a Vulkan device, such
+ * as memory of another device or another API on the same one. `fd` is duplicated and
+ * stays the caller's. Multiples of 4096 do for `offset`; drivers may take others, or
+ * none but 0. The buffer can be the destination of the direct path itself.
+ * Errors: -EINVAL for a range outside of the dma-buf, and for what is no dma-buf;
+ * -ENOTSUP where the device does not import dma-bufs, or not this one.
+ */
+GDS_API int gds_buffer_import_dmabuf(struct gds_buffer **buffer, struct gds_device *device, int fd,
+				     uint64_t offset, uint64_t bytes);
 
 /*
  * Frees the buffer, or lets go of what was imported. Waits for reads into it
@@ -339,6 +375,13 @@ GDS_API void *gds_buffer_host(const struct gds_buffer *buffer);
  */
 GDS_API int gds_buffer_get_vulkan(struct gds_buffer *buffer, uint64_t offset, uint64_t *vk_buffer,
 				  uint64_t *vk_offset, uint64_t *vk_bytes);
+
+/*
+ * Where the buffer of a CUDA device lies for its kernels: a CUdeviceptr, which is also
+ * what the CUDA runtime calls a device pointer. The whole buffer follows there.
+ * Errors: -ENOTSUP for other devices.
+ */
+GDS_API int gds_buffer_get_cuda(struct gds_buffer *buffer, uint64_t *device_pointer);
 
 /*
  * Blocking copies between the buffer and memory of this process, done by the
@@ -491,6 +534,28 @@ GDS_API void gds_batch_destroy(struct gds_batch *batch);
  */
 GDS_API int gds_batch_signal_vulkan(struct gds_batch *batch, struct gds_device *device,
 				    uint64_t semaphore, uint64_t value);
+
+/*
+ * Has the work that is put into `stream` of a CUDA device from now on (CUstream, or
+ * cudaStream_t; NULL: the default stream) wait until the batch is complete, without
+ * the CPU. Called before submit. Progress must be made meanwhile: by a progress
+ * thread, or by poll or wait; a call that waits for the stream makes none.
+ *
+ * The stream goes on when the batch is complete, whatever became of its reads, and
+ * also when a batch that was not submitted is reset or destroyed: it cannot be told
+ * of an error. The caller learns from the batch whether the data is there, and must
+ * not use results of work that ran without it.
+ *
+ * The driver does not know what the wait is for, and with more streams than
+ * CUDA_DEVICE_MAX_CONNECTIONS it may put other work behind it: streams whose work the
+ * reads themselves depend on must not share that fate. The work before the wait must
+ * be able to finish until the device is closed, and the batch must be complete then.
+ * Errors: -ENOTSUP where the device is not CUDA's, or its driver has no such wait;
+ * -EINVAL for a stream of another device; -EAGAIN where 1024 streams wait already;
+ * -EBUSY for a batch that was submitted.
+ */
+GDS_API int gds_batch_stream_wait_cuda(struct gds_batch *batch, struct gds_device *device,
+				       void *stream);
 
 /*
  * One blocking read. Returns the bytes read, fewer than `length` only at the end

@@ -118,8 +118,8 @@ static int run_probe(void)
 {
 	struct backend_device *device = NULL;
 	const struct gds_vulkan_device vulkan = { sizeof(vulkan), NULL, &device, &device, &device,
-						  &device,        0,    0,       0,       NULL,
-						  NULL,           NULL };
+						  &device,        0,    0,       0,       0,
+						  NULL,           NULL, NULL };
 	int err = ops->list(print_device, NULL);
 
 	if (err)

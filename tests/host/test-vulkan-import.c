@@ -567,7 +567,9 @@ static void imports_that_cannot_be_right_are_refused(void **state)
 					    buffer.offset,
 					    1 << 20,
 					    app.memory_type,
-					    NULL };
+					    NULL,
+					    0,
+					    0 };
 	assert_int_equal(backend_vulkan_import_buffer(&device->base, &wrong, &memory), -EINVAL);
 	assert_non_null(strstr(gds_last_error(), "1048576"));
 	wrong.bytes = 1000;

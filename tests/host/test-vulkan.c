@@ -214,7 +214,7 @@ static void blocks_that_adjoin_go_where_each_belongs(void **state)
 			const uint64_t from = i * strides[s][0] % COUNT * BLOCK;
 			const uint64_t to = i * strides[s][1] % COUNT * BLOCK;
 
-			copies[i] = (struct backend_copy){ memory, staging, to, from, BLOCK };
+			copies[i] = (struct backend_copy){ memory, staging, NULL, to, from, BLOCK };
 			memcpy(expected + to, pages + from, BLOCK);
 		}
 		assert_int_equal(ops->copy(&device->base, copies, COUNT, &ticket), 0);
