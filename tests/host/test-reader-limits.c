@@ -22,6 +22,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -299,12 +300,11 @@ static uint64_t line_of_kib(const char *path, const char *name)
 {
 	FILE *file = fopen(path, "re");
 	char line[200];
-	unsigned long long kib = 0;
+	uint64_t kib = 0;
 
 	while (file && fgets(line, sizeof(line), file))
-		if (strncmp(line, name, strlen(name)) == 0 &&
-		    sscanf(line + strlen(name), ": %llu", &kib) == 1)
-			break;
+		if (strncmp(line, name, strlen(name)) == 0)
+			kib = strtoull(line + strlen(name) + 1, NULL, 10);
 	if (file)
 		fclose(file);
 	return kib << 10;
