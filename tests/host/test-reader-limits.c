@@ -8,6 +8,7 @@
  * status and a line.
  */
 #include "storage/file.h"
+#include "support/sanitized.h"
 #include "support/storage.h"
 
 #include <gds/gds.h>
@@ -39,17 +40,6 @@
 #define BUFFER_BYTES (8 * MIB)
 #define NOBODY       65534
 #define CANNOT_TELL  77
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-#ifndef SANITIZED
-#define SANITIZED 0
-#endif
 
 struct setting {
 	char folder[64];
