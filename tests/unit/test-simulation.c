@@ -33,7 +33,7 @@
 
 #include <cmocka.h>
 
-#define ROUNDS       (SANITIZED ? 800 : 3000)
+#define ROUNDS       (SANITIZED ? 400 : 3000)
 #define MOST_FILES   3
 #define MOST_DEVICES 2
 #define MOST_BUFFERS 4
