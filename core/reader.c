@@ -658,7 +658,7 @@ const char *gds_reader_lane_reason(struct gds_reader *reader)
 
 int gds_reader_stats(struct gds_reader *reader, struct gds_stats *stats)
 {
-	const struct counters *counters = &reader->counters;
+	const struct counters *counters;
 	struct gds_stats full;
 	size_t size;
 	int err = reader_check(reader, "gds_reader_stats");
@@ -667,6 +667,7 @@ int gds_reader_stats(struct gds_reader *reader, struct gds_stats *stats)
 		return err;
 	if (!stats || stats->size < sizeof(stats->size))
 		return gds_fail(EINVAL, "gds_reader_stats: pass a structure whose size is set");
+	counters = &reader->counters;
 	size = min_u64(stats->size, sizeof(full));
 	full = (struct gds_stats){
 		.size = size,
