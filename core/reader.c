@@ -390,6 +390,16 @@ void reader_poll(struct gds_reader *reader)
 	nudge(reader);
 }
 
+bool reader_closed(struct gds_reader *reader)
+{
+	bool closed;
+
+	pthread_mutex_lock(&reader->lock);
+	closed = reader->closed;
+	pthread_mutex_unlock(&reader->lock);
+	return closed;
+}
+
 int reader_submit(struct gds_reader *reader, struct gds_batch *batch)
 {
 	bool closed;
