@@ -78,6 +78,11 @@ void object_detach_all(struct object *object)
 	struct gds_reader *reader;
 
 	while ((reader = first_reader(object)) != NULL) {
+		/* After fork() the reader is the parent's, and so is what it keeps. */
+		if (reader_check(reader, "closing")) {
+			reader_put(reader);
+			return;
+		}
 		reader_run(reader, detach_object, object);
 		reader_put(reader);
 	}

@@ -263,6 +263,8 @@ int gds_batch_submit(struct gds_batch *batch)
 	if (state_of(batch) != BATCH_IDLE)
 		return gds_fail(EBUSY, "gds_batch_submit: the batch was submitted before; reset "
 				       "it to use it again");
+	if (reader_closed(batch->reader))
+		return gds_fail(ESHUTDOWN, "gds_batch_submit: the batch's reader was closed");
 	open = prepare_reads(batch);
 	atomic_store(&batch->open, open);
 	if (open > 0)
@@ -566,7 +568,7 @@ void gds_batch_destroy(struct gds_batch *batch)
 ssize_t gds_read(struct gds_reader *reader, const struct gds_request *request,
 		 struct gds_result *result_out)
 {
-	struct gds_result result = { 0 };
+	struct gds_result result;
 	struct gds_batch *batch;
 	ssize_t count;
 
@@ -578,11 +580,14 @@ ssize_t gds_read(struct gds_reader *reader, const struct gds_request *request,
 	count = gds_batch_add(batch, request, 1);
 	if (count == 0)
 		count = gds_batch_submit(batch);
+	/* Like a read of a file, it is not cut short by a signal. */
+	if (count == 0)
+		do
+			count = gds_batch_wait(batch, -1);
+		while (count == -EINTR);
+	if (count == 0)
+		count = gds_batch_result(batch, 0, &result);
 	if (count == 0) {
-		/* Like a read of a file, it is not cut short by a signal. */
-		while (gds_batch_wait(batch, -1) == -EINTR)
-			;
-		gds_batch_result(batch, 0, &result);
 		if (result_out)
 			*result_out = result;
 		count = result.bytes;

@@ -404,6 +404,16 @@ void reader_poll(struct gds_reader *reader)
 	nudge(reader);
 }
 
+bool reader_closed(struct gds_reader *reader)
+{
+	bool closed;
+
+	pthread_mutex_lock(&reader->lock);
+	closed = reader->closed;
+	pthread_mutex_unlock(&reader->lock);
+	return closed;
+}
+
 int reader_submit(struct gds_reader *reader, struct gds_batch *batch)
 {
 	bool closed;
@@ -674,7 +684,7 @@ const char *gds_reader_lane_reason(struct gds_reader *reader)
 
 int gds_reader_stats(struct gds_reader *reader, struct gds_stats *stats)
 {
-	const struct counters *counters = &reader->counters;
+	const struct counters *counters;
 	struct gds_stats full;
 	size_t size;
 	int err = reader_check(reader, "gds_reader_stats");
@@ -683,6 +693,7 @@ int gds_reader_stats(struct gds_reader *reader, struct gds_stats *stats)
 		return err;
 	if (!stats || stats->size < sizeof(stats->size))
 		return gds_fail(EINVAL, "gds_reader_stats: pass a structure whose size is set");
+	counters = &reader->counters;
 	size = min_u64(stats->size, sizeof(full));
 	full = (struct gds_stats){
 		.size = size,

@@ -175,6 +175,9 @@ int reader_open(struct gds_reader **reader, const struct gds_reader_options *opt
 void reader_get(struct gds_reader *reader);
 void reader_put(struct gds_reader *reader);
 
+/* Whether gds_reader_close() has begun: batches may outlive their reader. */
+bool reader_closed(struct gds_reader *reader);
+
 /* Runs something as the driver, at the next opportunity, and waits for it. */
 int reader_run(struct gds_reader *reader, int (*run)(struct gds_reader *reader, void *argument),
 	       void *argument);

@@ -166,7 +166,8 @@ GDS_API void gds_reader_close(struct gds_reader *reader);
  * A descriptor that polls readable when a batch of this reader may have
  * completed, for event loops: read its 8-byte counter, then call
  * gds_batch_poll() on the batches in flight. It is an eventfd of the reader,
- * closed with it. Returns the descriptor.
+ * closed with it. Returns the descriptor. The kernel may interrupt a wait for it
+ * with EINTR, also without a signal: wait again.
  */
 GDS_API int gds_reader_eventfd(struct gds_reader *reader);
 
@@ -473,14 +474,16 @@ GDS_API ssize_t gds_batch_add(struct gds_batch *batch, const struct gds_request 
 /*
  * Starts the batch's reads. The caller leaves the destination ranges alone until
  * the batch is complete. A file's size is looked up here. An empty batch is
- * complete at once. -EBUSY for a batch that was submitted and not reset.
+ * complete at once. -EBUSY for a batch that was submitted and not reset;
+ * -ESHUTDOWN where its reader was closed.
  */
 GDS_API int gds_batch_submit(struct gds_batch *batch);
 
 /*
  * Waits until the batch is complete, at most `timeout_ns` (negative: for ever).
  * Returns 0 when it is complete, whatever the results of its reads. -ETIMEDOUT
- * and -EINTR leave it in flight.
+ * and -EINTR leave it in flight; only a thread that makes progress itself is
+ * interrupted by a signal, not one that waits for another thread.
  */
 GDS_API int gds_batch_wait(struct gds_batch *batch, int64_t timeout_ns);
 

@@ -54,10 +54,10 @@ static struct source sources[SOURCES] = {
 static struct target {
 	const char *name;
 	const char *device_name;
-	uint32_t odd; /* bytes before imported memory, from the start of a page */
 	struct gds_device *device;
 	struct gds_buffer *buffer;
 	void *memory; /* that was imported */
+	uint32_t odd; /* bytes before it, from the start of a page */
 	char missing[300];
 } targets[] = {
 	{ .name = "host", .device_name = "host" },
@@ -112,7 +112,7 @@ static void make_source(struct source *source, bool tmpfs, uint32_t loop_block)
 	}
 	snprintf(backing, sizeof(backing), "%s/data", source->folder);
 	write_contents(backing, source->bytes);
-	strcpy(source->path, backing);
+	memcpy(source->path, backing, sizeof(backing));
 	if (loop_block) {
 		source->loop = loop_open(backing, loop_block, source->path, &source->missing);
 		if (source->loop < 0)

@@ -8,6 +8,7 @@
  * status and a line.
  */
 #include "storage/file.h"
+#include "support/sanitized.h"
 #include "support/storage.h"
 
 #include <gds/gds.h>
@@ -22,6 +23,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -38,17 +40,6 @@
 #define BUFFER_BYTES (8 * MIB)
 #define NOBODY       65534
 #define CANNOT_TELL  77
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-#ifndef SANITIZED
-#define SANITIZED 0
-#endif
 
 struct setting {
 	char folder[64];
@@ -299,12 +290,11 @@ static uint64_t line_of_kib(const char *path, const char *name)
 {
 	FILE *file = fopen(path, "re");
 	char line[200];
-	unsigned long long kib = 0;
+	uint64_t kib = 0;
 
 	while (file && fgets(line, sizeof(line), file))
-		if (strncmp(line, name, strlen(name)) == 0 &&
-		    sscanf(line + strlen(name), ": %llu", &kib) == 1)
-			break;
+		if (strncmp(line, name, strlen(name)) == 0)
+			kib = strtoull(line + strlen(name) + 1, NULL, 10);
 	if (file)
 		fclose(file);
 	return kib << 10;

@@ -653,11 +653,11 @@ static void an_event_loop_sees_every_batch_complete(void **state)
 	assert_true(descriptor >= 0 && loop >= 0);
 	assert_int_equal(gds_reader_eventfd(fixture->reader), descriptor);
 	assert_int_equal(epoll_ctl(loop, EPOLL_CTL_ADD, descriptor, &event), 0);
-	for (size_t i = 0; i < 20; i++) {
-		/* More than fit in flight at once, with edges that bounce. */
+	/* More than fit in flight at once, with edges that bounce. */
+	for (size_t i = 0; i < 20; i++)
 		batches[i] = batch_of(fixture, 50, 30011);
+	for (size_t i = 0; i < 20; i++)
 		assert_int_equal(gds_batch_submit(batches[i]), 0);
-	}
 	while (left > 0) {
 		wait_for_event(loop, descriptor);
 		for (size_t i = 0; i < 20; i++) {

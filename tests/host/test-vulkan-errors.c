@@ -73,7 +73,8 @@ static void the_most_capable_usable_device_is_the_default(void **state)
 	for (uint32_t i = 0; i < 4; i++) {
 		list[i].index = i;
 		list[i].properties.deviceType = machine[i].type;
-		strcpy(list[i].properties.deviceName, machine[i].name);
+		snprintf(list[i].properties.deviceName, sizeof(list[i].properties.deviceName), "%s",
+			 machine[i].name);
 	}
 	list[2].unfit = "it is too old";
 	assert_int_equal(vulkan_physical_pick(list, 4, "", &picked), 0);

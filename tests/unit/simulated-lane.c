@@ -323,8 +323,9 @@ static int32_t serve(struct simulation *simulation, const struct lane_read *read
 			random_between(&simulation->random, file->offset_align, bytes - 1),
 			file->offset_align);
 	}
+	/* A drive writes whole blocks, across the end of the file too. */
 	memset(read->address, 0xdb,
-	       min_u64(read->length, file->bytes - min_u64(file->bytes, read->offset)));
+	       simulation->slots[read->file].direct ? read->length : (size_t)bytes);
 	memcpy(read->address, file->image + read->offset, bytes);
 	return (int32_t)bytes;
 }

@@ -18,6 +18,7 @@
 #include "simulated-lane.h"
 #include "storage/file.h"
 #include "support/random.h"
+#include "support/sanitized.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -32,7 +33,7 @@
 
 #include <cmocka.h>
 
-#define ROUNDS       3000
+#define ROUNDS       (SANITIZED ? 400 : 3000)
 #define MOST_FILES   3
 #define MOST_DEVICES 2
 #define MOST_BUFFERS 4

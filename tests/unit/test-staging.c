@@ -5,6 +5,7 @@
  */
 #include "path/staging.h"
 #include "support/random.h"
+#include "support/sanitized.h"
 
 #include <inttypes.h>
 #include <setjmp.h>
@@ -18,7 +19,7 @@
 
 #define KIB    1024u
 #define MIB    (KIB * KIB)
-#define ROUNDS 300
+#define ROUNDS (SANITIZED ? 40 : 300)
 
 #define CHUNKS 60
 
