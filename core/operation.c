@@ -325,7 +325,11 @@ static bool change_way(struct gds_reader *reader, struct op *op, int error)
 
 	if (error == EINVAL && op->path != GDS_PATH_DMABUF) {
 		/* Others that were in flight may have found that out before. */
-		if (op->file_slot == route->file->slot && route_use_page_cache(reader, route))
+		if (op->file_slot != route->file->slot) {
+			counter_add(&reader->counters.retries, 1);
+			return true;
+		}
+		if (route_use_page_cache(reader, route))
 			return false;
 	} else if (op->path != GDS_PATH_BOUNCE && op->path == route->path) {
 		if (op->read->batch->flags & GDS_BATCH_NO_FALLBACK)

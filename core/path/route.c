@@ -438,15 +438,16 @@ static int set_limits(struct gds_reader *reader, struct route *route)
 
 static int judge_and_choose(struct gds_reader *reader, struct route *route)
 {
-	const struct backend_memory *memory = route->buffer->buffer->memory;
+	struct gds_buffer *buffer = route->buffer->buffer;
 	const struct proof *proof;
 	int err;
 
-	dmabuf_judge(reader, route->file, route->buffer->buffer->memory, &route->dmabuf);
-	proof = proof_get(reader, route->buffer->buffer->device, route->file->file->device,
-			  memory->placement);
-	if (route->dmabuf.usable && proof && proof->state == PROOF_FAILED)
-		verdict_refuse(&route->dmabuf, proof->finding, PROOF_REMEDY);
+	if (!dmabuf_judge(reader, route->file, buffer->memory, &route->dmabuf)) {
+		proof = proof_get(reader, buffer->device, route->file->file->device,
+				  buffer->memory->placement);
+		if (proof && proof->state == PROOF_FAILED)
+			verdict_refuse(&route->dmabuf, proof->finding, PROOF_REMEDY);
+	}
 	err = choose_path(route);
 	return err ? err : set_limits(reader, route);
 }

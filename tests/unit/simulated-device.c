@@ -87,6 +87,7 @@ static int simulated_alloc(struct backend_device *device, uint64_t bytes, uint32
 		.bytes = bytes,
 		.host = simulated->options.host ? memory->host : NULL,
 		.needs_publish = simulated->options.needs_publish,
+		.placement = "simulated",
 	};
 	memory->next = simulated->simulation->memories;
 	simulated->simulation->memories = memory;
@@ -207,7 +208,7 @@ bool simulated_copies_use(const struct simulation *simulation, const unsigned ch
 	for (size_t i = 0; i < simulation->copy_count; i++) {
 		const struct backend_copy *copy = &simulation->copies[i].copy;
 		const unsigned char *from =
-			(const unsigned char *)copy->staging->host + copy->staging_offset;
+			(const unsigned char *)copy->staging->host + copy->source_offset;
 
 		if (address < from + copy->bytes && from < address + bytes)
 			return true;
@@ -219,7 +220,7 @@ static void perform(const struct backend_copy *copy)
 {
 	struct simulated_memory *memory = (struct simulated_memory *)copy->memory;
 	const unsigned char *from =
-		(const unsigned char *)copy->staging->host + copy->staging_offset;
+		(const unsigned char *)copy->staging->host + copy->source_offset;
 
 	memcpy(memory->host + copy->offset, from, copy->bytes);
 	memcpy(memory->seen + copy->offset, from, copy->bytes);
@@ -231,7 +232,7 @@ static void judge_copy(struct simulated_device *simulated, const struct backend_
 
 	if (memory->freed || copy->bytes == 0 ||
 	    !range_fits(copy->offset, copy->bytes, memory->base.bytes) ||
-	    !range_fits(copy->staging_offset, copy->bytes, copy->staging->bytes))
+	    !range_fits(copy->source_offset, copy->bytes, copy->staging->bytes))
 		simulation_fail(simulated->simulation, "a copy of %llu bytes is out of bounds",
 				(unsigned long long)copy->bytes);
 	if (copy->memory->device != &simulated->base || copy->staging->device != &simulated->base)
