@@ -169,8 +169,6 @@ int aim_op(struct gds_reader *reader, struct op *op)
 	const struct route *route = op->read->route;
 	int err;
 
-	if (op->not_before_ns > reader->now_ns)
-		return -EAGAIN;
 	op->path = route->path;
 	if (op->io.staged) {
 		err = take_chunk(reader, op);

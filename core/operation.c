@@ -23,10 +23,8 @@
 
 /* Times that an operation is issued again without a byte of progress. */
 #define ATTEMPTS_MAX 64
-/* -EAGAIN is waited out, at first briefly, for so long in all. */
-#define AGAIN_WAIT_NS   (50 * UINT64_C(1000))
-#define AGAIN_WAITS_MAX 100
-#define AGAIN_LIMIT_NS  (10 * NS_PER_S)
+/* How long -EAGAIN is answered by issuing the operation again. */
+#define AGAIN_LIMIT_NS (10 * NS_PER_S)
 /* Times that -EFAULT is not yet taken for memory that cannot be pinned. */
 #define FAULTS_FORGIVEN 2
 
@@ -137,14 +135,6 @@ static void fail_op(struct gds_reader *reader, struct op *op, int error)
 	release_op(reader, op);
 }
 
-/* Operations that wait for a time bound the sleep of the driver. */
-static void note_retry_time(struct gds_reader *reader, const struct op *op)
-{
-	if (op->not_before_ns > reader->now_ns &&
-	    (!reader->retry_ns || op->not_before_ns < reader->retry_ns))
-		reader->retry_ns = op->not_before_ns;
-}
-
 /* Puts what of the operation is not there after `got` wanted bytes back to its rest. */
 static void return_to_rest(struct op *op, uint32_t got)
 {
@@ -174,7 +164,6 @@ static bool start_op(struct gds_reader *reader, struct op *op)
 		plan_next(&op->rest, op->read->limits, &op->io);
 	}
 	if (err == -EAGAIN) {
-		note_retry_time(reader, op);
 		scheduler_landed(&reader->scheduler);
 		return false;
 	}
@@ -227,7 +216,6 @@ void operations_issue(struct gds_reader *reader)
 {
 	struct op *op;
 
-	reader->retry_ns = 0;
 	feed_starved(reader);
 	while (!reader->starved_first && (op = reader->free_ops) != NULL &&
 	       scheduler_next(&reader->scheduler, &op->read, &op->io)) {
@@ -235,7 +223,6 @@ void operations_issue(struct gds_reader *reader)
 		op->chunk = STAGING_NONE;
 		op->rest.left = 0;
 		op->attempts = 0;
-		op->not_before_ns = 0;
 		op->again_ns = 0;
 		if (op->read->issued_ns == 0)
 			op->read->issued_ns = reader->now_ns;
@@ -302,19 +289,15 @@ static bool is_passing(int error)
 
 /*
  * The exporter of a dma-buf is moving its memory, or the kernel is short of
- * something: whether to issue the operation again, a little later.
+ * something: whether to issue the operation once more. The kernel waits for the
+ * exporter before it asks for that again, so this is no busy loop.
  */
 static bool try_again(struct gds_reader *reader, struct op *op)
 {
-	uint64_t waits = min_u64(op->attempts, AGAIN_WAITS_MAX);
-
 	counter_add(&reader->counters.retries, 1);
 	if (!op->again_ns)
 		op->again_ns = reader->now_ns;
-	if (reader->now_ns - op->again_ns > AGAIN_LIMIT_NS)
-		return false;
-	op->not_before_ns = reader->now_ns + waits * AGAIN_WAIT_NS;
-	return true;
+	return reader->now_ns - op->again_ns <= AGAIN_LIMIT_NS;
 }
 
 /* The way of the operation does not work: whether its route has another one. */

@@ -308,8 +308,6 @@ int reader_drive(struct gds_reader *reader, uint64_t wait_ns)
 	operations_issue(reader);
 	if (reader->completed)
 		wait_ns = 0;
-	if (reader->retry_ns)
-		wait_ns = min_u64(wait_ns, reader->retry_ns - reader->now_ns);
 
 	/* Copies are short, and the lane goes on meanwhile: wait for them first. */
 	copying = operations_copying(reader);

@@ -39,12 +39,11 @@ struct op {
 	struct dmabuf_slot *slot;  /* for the path dmabuf */
 	struct proof *proof;       /* that this operation is the canary of, or NULL */
 
-	uint64_t ticket;        /* of the device's copy */
-	uint64_t not_before_ns; /* when it may be tried again, or 0 */
-	uint64_t again_ns;      /* when it was first asked to be tried again, or 0 */
-	uint32_t arrived;       /* bytes of io that the storage has delivered */
-	uint32_t attempts;      /* that brought nothing */
-	uint32_t file_slot;     /* in the lane, that it reads from */
+	uint64_t ticket;    /* of the device's copy */
+	uint64_t again_ns;  /* when it was first asked to be tried again, or 0 */
+	uint32_t arrived;   /* bytes of io that the storage has delivered */
+	uint32_t attempts;  /* that brought nothing */
+	uint32_t file_slot; /* in the lane, that it reads from */
 	bool in_lane;
 };
 
@@ -137,7 +136,6 @@ struct gds_reader {
 	uint64_t dmabuf_clock;       /* counts uses of slots */
 	struct gds_batch *completed; /* within one turn, linked by next */
 	uint64_t now_ns;
-	uint64_t retry_ns; /* when the first waiting operation is due, or 0 */
 	struct counters counters;
 
 	/* Under lists_lock of attach.c. */
@@ -210,7 +208,7 @@ size_t reader_operations(const struct gds_reader *reader);
 
 /*
  * aim.c: where an operation's bytes land. Returns 0 when the operation can be
- * queued; -EAGAIN when it must wait, for staging memory, a canary, or a time;
+ * queued; -EAGAIN when it must wait, for staging memory or a canary;
  * AIM_RECUT when its route has changed, so that it must be cut anew; any other
  * negative errno when it has failed. Called by the driver.
  */
