@@ -15,7 +15,7 @@
 
 #include "test.h"
 
-static const char *const serials[] = {"nvme0", "nvme1"};
+static const char *const serials[] = {"nvme0", "nvme1", "nvme2"};
 
 int read_file(const char *path, char *text, size_t bytes)
 {

@@ -26,7 +26,8 @@ enum {
 /* kernel/vm fails every read that touches this byte. */
 #define DISK_BAD (7ull << 30)
 
-/* Serial numbers: "nvme0" has 512-byte blocks, "nvme1" 4096-byte ones. */
+/* Serial numbers: "nvme0" has 512-byte blocks, "nvme1" 4096-byte ones; the
+ * namespace of "nvme2" can be detached. */
 void disk_open(struct disk *disk, const char *serial);
 /* Waits for it to come back after a reset or plugging. */
 void disk_wait(const char *serial);
@@ -34,7 +35,7 @@ void disk_wait(const char *serial);
 int disk_find(struct disk *disk, const char *serial);
 void disk_close(struct disk *disk);
 
-/* Writes the pattern to both areas of both disks. */
+/* Writes the pattern to both areas of every disk. */
 void disk_prepare(void);
 
 /* The pattern is a function of the disk and the offset, different in each word. */

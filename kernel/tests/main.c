@@ -64,6 +64,8 @@ int main(int argc, char **argv)
 		add_registration_cases();
 		add_transfer_cases();
 		add_lifetime_cases();
+		add_move_cases();
+		add_fault_cases();
 	}
 	if (!options.list)
 		disk_prepare();

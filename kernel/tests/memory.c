@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "disk.h"
+#include "exporter_test.h"
 #include "exporters.h"
 #include "test.h"
 
@@ -103,7 +104,8 @@ static const struct exporter exporter_heap = {.name = "dma-heap", .open = heap_o
 
 const struct exporter *const exporters[] = {
 	&exporter_udmabuf,	&exporter_heap,	    &exporter_vgem,	&exporter_virtio_gpu,
-	&exporter_vulkan, &exporter_vfio_near, &exporter_vfio_far, NULL,
+	&exporter_vulkan, &exporter_vfio_near, &exporter_vfio_far, &exporter_test,
+	NULL,
 };
 
 void memory_open(struct memory *memory, const struct exporter *exporter, size_t bytes)

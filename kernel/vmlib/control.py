@@ -39,13 +39,12 @@ class Control:
                            memdev=f"{name}mem", bus=bus)
             return "ok"
         self._qmp.call("device_add", **machine.nvme_arguments(name, self._topology))
-        self._qmp.call("device_add", **machine.namespace_arguments(name))
         return "ok"
 
     def _throttle(self, name, operations_per_s):
         """Holds a controller's requests back; 0 lets them go again."""
         limits = {key: 0 for key in ("bps", "bps_rd", "bps_wr", "iops_rd", "iops_wr")}
-        self._qmp.call("block_set_io_throttle", id=f"{name}ns1",
+        self._qmp.call("block_set_io_throttle", id=machine.throttled_device(name),
                        iops=int(operations_per_s), **limits)
         return "ok"
 

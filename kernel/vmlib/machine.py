@@ -1,9 +1,10 @@
 """The virtual machine: what is plugged where, and how to plug it again.
 
-    root port near  --- x3130 switch --- nvme0   (512-byte blocks)
+    root port rp0   --- x3130 switch --- nvme0   (512-byte blocks)
                                      \\-- near    (ivshmem BAR)
     root port rp1   --- nvme1   (4096-byte blocks)
     root port rp2   --- far     (ivshmem BAR)
+    root port rp5   --- nvme2   (512-byte blocks, its namespace can be detached)
 
 The pair below one switch proves peer-to-peer without an IOMMU; pairs below root
 ports of their own prove it through the host bridge, also with a translating
@@ -24,11 +25,15 @@ CPU = ("EPYC,-rdseed,-sha-ni,-fxsr-opt,-misalignsse,-3dnowprefetch,-osvw,-topoex
 # Reads that touch this byte of a disk fail with a medium error.
 BAD_OFFSET = 7 << 30
 
-# id: (bus, image size, block size, MDTS as a power of two of 4 KiB pages)
+# MDTS is a power of two of 4 KiB pages. A namespace that can be detached is a
+# device of its own in a subsystem; QEMU cannot plug such a one again, so the
+# others have theirs built in.
 NVME = {
-    "nvme0": {"bus": "dn0", "size": 8 << 30, "block": 512, "mdts": 5},
-    "nvme1": {"bus": "rp1", "size": 8 << 30, "block": 4096, "mdts": 7},
+    "nvme0": {"bus": "dn0", "size": 8 << 30, "block": 512, "mdts": 5, "detachable": False},
+    "nvme1": {"bus": "rp1", "size": 8 << 30, "block": 4096, "mdts": 7, "detachable": False},
+    "nvme2": {"bus": "rp5", "size": 8 << 30, "block": 512, "mdts": 5, "detachable": True},
 }
+ROOT_PORTS = 6
 BARS = {"near": "dn1", "far": "rp2"}
 
 IOMMU = {
@@ -52,15 +57,32 @@ def bar_bus(name, topology):
     return "rp4" if topology == "ports" and name == "near" else BARS[name]
 
 
-def nvme_arguments(name, topology):
-    return {"driver": "nvme", "id": name, "serial": name, "bus": nvme_bus(name, topology),
-            "mdts": NVME[name]["mdts"], "max_ioqpairs": 8}
-
-
-def namespace_arguments(name):
+def block_arguments(name):
     block = NVME[name]["block"]
-    return {"driver": "nvme-ns", "id": f"{name}ns1", "bus": name, "drive": f"{name}img",
-            "nsid": 1, "logical_block_size": block, "physical_block_size": block}
+    return {"drive": f"{name}img", "logical_block_size": block, "physical_block_size": block}
+
+
+def nvme_arguments(name, topology):
+    """What device_add needs, too."""
+    controller = {"driver": "nvme", "id": name, "serial": name, "bus": nvme_bus(name, topology),
+                  "mdts": NVME[name]["mdts"], "max_ioqpairs": 8}
+    if NVME[name]["detachable"]:
+        return {**controller, "subsys": f"{name}subsys"}
+    return {**controller, **block_arguments(name)}
+
+
+def nvme_options(name, topology):
+    if not NVME[name]["detachable"]:
+        return ["-device", as_option(nvme_arguments(name, topology))]
+    return ["-device", f"nvme-subsys,id={name}subsys",
+            "-device", as_option(nvme_arguments(name, topology)),
+            "-device", as_option({"driver": "nvme-ns", "id": f"{name}ns1", "bus": name, "nsid": 1,
+                                  **block_arguments(name)})]
+
+
+def throttled_device(name):
+    """The device that owns the image."""
+    return f"{name}ns1" if NVME[name]["detachable"] else name
 
 
 def as_option(arguments):
@@ -69,7 +91,7 @@ def as_option(arguments):
 
 
 def bridge_devices():
-    ports = [f"pcie-root-port,id=rp{n},bus=pcie.0,chassis={10 + n},slot={10 + n}" for n in range(5)]
+    ports = [f"pcie-root-port,id=rp{n},bus=pcie.0,chassis={10 + n},slot={10 + n}" for n in range(ROOT_PORTS)]
     switch = ["x3130-upstream,id=up0,bus=rp0"]
     switch += [f"xio3130-downstream,id=dn{n},bus=up0,chassis={20 + n},slot={20 + n}" for n in range(3)]
     return ports + switch
@@ -94,8 +116,7 @@ def storage_options(images, topology):
     options = []
     for name in NVME:
         options += ["-blockdev", json.dumps(image_node(name, images[name]))]
-        options += ["-device", as_option(nvme_arguments(name, topology))]
-        options += ["-device", as_option(namespace_arguments(name))]
+        options += nvme_options(name, topology)
     return options
 
 
