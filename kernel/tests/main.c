@@ -66,6 +66,7 @@ int main(int argc, char **argv)
 		add_lifetime_cases();
 		add_move_cases();
 		add_fault_cases();
+		add_random_cases();
 	}
 	if (!options.list)
 		disk_prepare();
