@@ -3,8 +3,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stddef.h>
+#include <linux/blkpg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -27,6 +30,7 @@ enum fd_kind {
 	FD_BUFFERED, /* the disk without O_DIRECT */
 	FD_NULL_BLK,
 	FD_LOOP,
+	FD_DM, /* device mapper */
 	FD_NVME_CHARACTER,
 	FD_PIPE,
 	FD_MEMFD,
@@ -52,6 +56,7 @@ static const struct fd_case fd_cases[] = {
 	{"target is the NVMe character device", FD_NVME_CHARACTER, FD_GOOD, -EOPNOTSUPP},
 	{"target is null_blk", FD_NULL_BLK, FD_GOOD, -EOPNOTSUPP},
 	{"target is a loop device", FD_LOOP, FD_GOOD, -EOPNOTSUPP},
+	{"target is a device mapper's disk", FD_DM, FD_GOOD, -EOPNOTSUPP},
 	{"target is not O_DIRECT", FD_BUFFERED, FD_GOOD, -EINVAL},
 };
 
@@ -61,6 +66,23 @@ static int open_or_skip(const char *path, int flags)
 
 	if (fd < 0)
 		test_skip("%s: %s", path, strerror(errno));
+	return fd;
+}
+
+/* A linear mapping of the disk under test: below it the feature is there. */
+static int open_device_mapper(const struct disk *disk)
+{
+	char command[256];
+	int fd;
+
+	snprintf(command, sizeof(command),
+		 "dmsetup create kernel-tests --noudevsync --table '0 2048 linear %s 0' && "
+		 "dmsetup mknodes kernel-tests",
+		 disk->path);
+	if (access("/dev/mapper/kernel-tests", F_OK) && system(command))
+		test_skip("dmsetup failed");
+	fd = open_or_skip("/dev/mapper/kernel-tests", O_RDWR | O_DIRECT);
+	system("dmsetup remove --deferred --noudevsync kernel-tests");
 	return fd;
 }
 
@@ -84,6 +106,8 @@ static int make_fd(enum fd_kind kind, int good, const struct disk *disk, int dma
 		return open_or_skip("/dev/nullb0", O_RDWR | O_DIRECT);
 	case FD_LOOP:
 		return open_or_skip("/dev/loop0", O_RDWR | O_DIRECT);
+	case FD_DM:
+		return open_device_mapper(disk);
 	case FD_NVME_CHARACTER:
 		snprintf(path, sizeof(path), "/dev/ng%s", strstr(disk->path, "nvme") + 4);
 		return open_or_skip(path, O_RDWR);
@@ -530,6 +554,52 @@ static void accounted_beside(const void *argument)
 	}
 }
 
+/* User space can tell without trying. */
+static void told_by_sysfs(const void *argument)
+{
+	struct disk disk;
+	char path[128], text[16];
+
+	(void)argument;
+	disk_open(&disk, "nvme0");
+	snprintf(path, sizeof(path), "/sys/block/%s/queue/dma_buf", disk.path + strlen("/dev/"));
+	CHECK_EQ(read_file(path, text, sizeof(text)), 0, "reading %s", path);
+	CHECK(strcmp(text, "1") == 0, "%s says %s", path, text);
+	CHECK_EQ(read_file("/sys/block/nullb0/queue/dma_buf", text, sizeof(text)), 0, "null_blk's");
+	CHECK(strcmp(text, "0") == 0, "null_blk's says %s", text);
+}
+
+/* A partition's blocks are the disk's, further on. */
+static void partition(const void *argument)
+{
+	enum { NUMBER = 7 };
+	struct registration with;
+	struct blkpg_partition range = {.start = 3 * MIB, .length = 8 * MIB, .pno = NUMBER};
+	struct blkpg_ioctl_arg change = {
+		.op = BLKPG_ADD_PARTITION, .datalen = sizeof(range), .data = &range};
+	struct fixed_io io = {.length = 256 << 10, .file_offset = MIB};
+	char path[80];
+	int target;
+
+	(void)argument;
+	prepare(&with);
+	snprintf(path, sizeof(path), "%sp%d", with.disk.path, NUMBER);
+	CHECK(ioctl(with.disk.fd, BLKPG, &change) == 0, "adding a partition: %s", strerror(errno));
+	target = open(path, O_RDWR | O_DIRECT | O_CLOEXEC);
+	CHECK(target >= 0, "%s: %s", path, strerror(errno));
+	register_or_fail(&with.ring, some_shape(), 0, target, with.memory.dmabuf_fd);
+	io.fd = target;
+	CHECK_EQ(ring_do(&with.ring, &io), io.length, "reading");
+	CHECK(pattern_check(with.memory.map, io.length, with.disk.seed, 4 * MIB) < 0, "wrong bytes");
+	io.file_offset = 8 * MIB - 4096;
+	CHECK_EQ(ring_do(&with.ring, &io), 4096, "reading over the end of the partition");
+	ring_close(&with.ring);
+	close(target);
+	change.op = BLKPG_DEL_PARTITION;
+	while (ioctl(with.disk.fd, BLKPG, &change) && errno == EBUSY)
+		usleep(1000);
+}
+
 static void read_only_target(const void *argument)
 {
 	struct registration with;
@@ -580,6 +650,8 @@ void add_registration_cases(void)
 		{counts_entries_done, "registration: the first of two entries is done"},
 		{ordinary_buffers, "registration: ordinary buffers in both shapes"},
 		{accounted_beside, "registration: accounting passes dma-buf slots over"},
+		{told_by_sysfs, "registration: sysfs tells which disks can"},
+		{partition, "registration: a partition"},
 		{read_only_target, "registration: a target opened for reading only"},
 		{shown_in_fdinfo, "registration: fdinfo of a ring with a dma-buf"},
 		{polled_ring, "registration refused: a polled ring"},

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /* A kernel without the series: it refuses, and nothing else changes. */
 #include <errno.h>
+#include <stdio.h>
+#include <string.h>
 #include <sys/mman.h>
 
 #include "cases.h"
@@ -25,6 +27,17 @@ static void refuses_both_shapes(const void *argument)
 			 shape_names[shape]);
 }
 
+static void nothing_in_sysfs(const void *argument)
+{
+	struct disk disk;
+	char path[128], text[16];
+
+	(void)argument;
+	disk_open(&disk, "nvme0");
+	snprintf(path, sizeof(path), "/sys/block/%s/queue/dma_buf", disk.path + strlen("/dev/"));
+	CHECK_EQ(read_file(path, text, sizeof(text)), -ENOENT, "reading %s", path);
+}
+
 static void ordinary_buffer_works(const void *argument)
 {
 	struct disk disk;
@@ -44,5 +57,6 @@ static void ordinary_buffer_works(const void *argument)
 void add_stock_cases(void)
 {
 	test_add(refuses_both_shapes, NULL, LIMIT_S, "stock kernel: both shapes are refused with EINVAL");
+	test_add(nothing_in_sysfs, NULL, LIMIT_S, "stock kernel: sysfs promises nothing");
 	test_add(ordinary_buffer_works, NULL, LIMIT_S, "stock kernel: ordinary buffers work");
 }

@@ -14,10 +14,18 @@
 #include "cases.h"
 #include "disk.h"
 #include "test.h"
+#include "vmctl.h"
 
 static uint64_t fresh_seed(void)
 {
 	return (uint64_t)time(NULL) << 16 ^ (uint64_t)getpid();
+}
+
+static void lift_limits(void)
+{
+	vm_throttle("nvme0", 0);
+	vm_throttle("nvme1", 0);
+	write_file("/sys/module/nvme/parameters/sgl_threshold", "32768");
 }
 
 static int usage(const char *program)
@@ -68,6 +76,7 @@ int main(int argc, char **argv)
 		add_fault_cases();
 		add_random_cases();
 	}
+	test_clean_up = lift_limits;
 	if (!options.list)
 		disk_prepare();
 	return test_run_all(&options);

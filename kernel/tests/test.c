@@ -31,6 +31,7 @@ struct counts {
 enum outcome { PASSED, FAILED, SKIPPED, HUNG };
 
 uint64_t test_seed;
+void (*test_clean_up)(void);
 
 static struct test *tests;
 static size_t test_count;
@@ -187,6 +188,18 @@ static enum outcome run(const struct test *test)
 	return outcome;
 }
 
+/* In a process of its own as well: it may end as a test does. */
+static void clean_up(void)
+{
+	pid_t child = fork();
+
+	if (child == 0) {
+		test_clean_up();
+		_exit(EXIT_PASSED);
+	}
+	waitpid(child, NULL, 0);
+}
+
 static void count(struct counts *counts, enum outcome outcome)
 {
 	counts->passed += outcome == PASSED;
@@ -213,6 +226,8 @@ int test_run_all(const struct test_options *options)
 		printf("%-8s %s\n", words[outcome], tests[i].name);
 		fflush(stdout);
 		count(&counts, outcome);
+		if (outcome == FAILED && test_clean_up)
+			clean_up();
 		if (outcome == HUNG)
 			break;
 	}

@@ -21,6 +21,9 @@ struct test_options {
 	bool list;
 };
 
+/* Called after each test that failed, to undo what it may have left. */
+extern void (*test_clean_up)(void);
+
 /* Prints a line for each test and the counts; the program's exit status. */
 int test_run_all(const struct test_options *options);
 
