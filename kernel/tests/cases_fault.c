@@ -29,25 +29,23 @@ struct load {
 	struct setup setup;
 	pthread_t thread;
 	bool stop; /* atomic */
-	unsigned good, failed;
-	int last_error;
+	unsigned good, failed; /* failed or short: a removed disk has no bytes */
+	int last_result;
 };
 
 static void check_lane(struct load *load, unsigned lane, int result)
 {
 	int64_t wrong;
 
-	if (result < 0) {
-		load->failed++;
-		load->last_error = result;
+	if (result < LANE_BYTES) {
+		__atomic_add_fetch(&load->failed, 1, __ATOMIC_RELAXED);
+		load->last_result = result;
 		return;
 	}
-	if (result < LANE_BYTES)
-		return;
 	wrong = pattern_check(load->setup.memory.map + lane * LANE_BYTES, LANE_BYTES,
 			      load->setup.disk.seed, lane * LANE_BYTES);
 	CHECK(wrong < 0, "a read that succeeded under load: wrong byte at %lld", (long long)wrong);
-	load->good++;
+	__atomic_add_fetch(&load->good, 1, __ATOMIC_RELAXED);
 }
 
 static void load_round(struct load *load)
@@ -76,7 +74,7 @@ static void *load_body(void *argument)
 	while (!__atomic_load_n(&load->stop, __ATOMIC_RELAXED)) {
 		load_round(load);
 		/* A disk that is gone fails at once: leave a CPU for what brings it back. */
-		if (load->last_error)
+		if (load->failed)
 			usleep(1000);
 	}
 	return NULL;
@@ -87,7 +85,7 @@ static void load_start(struct load *load, const char *serial, const struct expor
 	*load = (struct load){0};
 	setup_open(&load->setup, some_shape(), serial, exporter, MEMORY_BYTES);
 	load_round(load);
-	CHECK(load->good == LANES, "the load fails by itself: %d", load->last_error);
+	CHECK(load->good == LANES, "the load fails by itself: %d", load->last_result);
 	CHECK(pthread_create(&load->thread, NULL, load_body, load) == 0, "pthread_create");
 }
 
@@ -96,7 +94,9 @@ static void load_stop(struct load *load)
 	__atomic_store_n(&load->stop, true, __ATOMIC_RELAXED);
 	pthread_join(load->thread, NULL);
 	printf("    under load: %u reads good, %u failed (last: %s)\n", load->good, load->failed,
-	       load->last_error ? strerror(-load->last_error) : "none");
+	       !load->failed		? "none"
+	       : load->last_result < 0 ? strerror(-load->last_result)
+				       : "short");
 }
 
 /* --- the controller as a PCI device */
@@ -354,25 +354,66 @@ static void timeouts_under_load(const void *argument)
 	read_and_compare(&load.setup, 0, &(struct span){.length = 2 * MIB});
 }
 
-/* The device stops answering, as one does that was pulled without a word. */
-static void dead_under_load(const void *argument)
+static int open_pci_config(const struct pci *pci)
+{
+	char path[96];
+	int fd;
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/config", pci->address);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	CHECK(fd >= 0, "%s: %s", path, strerror(errno));
+	return fd;
+}
+
+/* The device answers nothing and reaches no memory any more. */
+static void silence(int config)
+{
+	const uint16_t command = 0;
+
+	CHECK_EQ(pwrite(config, &command, sizeof(command), PCI_COMMAND), (ssize_t)sizeof(command),
+		 "silencing the device");
+}
+
+/* Commands are lost; the timeout resets the controller, which wakes it up. */
+static void silent_under_load(const void *argument)
 {
 	struct load load;
 	struct pci pci;
-	char path[96];
-	uint16_t command = 0;
-	int fd;
+	unsigned good;
+	int config;
 
 	(void)argument;
 	load_start(&load, "nvme0", &exporter_udmabuf);
 	set_io_timeout(&load.setup.disk, "1000");
 	pci = pci_of(&load.setup.disk);
-	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/config", pci.address);
-	fd = open(path, O_RDWR | O_CLOEXEC);
-	CHECK_EQ(pwrite(fd, &command, sizeof(command), PCI_COMMAND), 2, "silencing the device");
-	close(fd);
-	while (!__atomic_load_n(&load.failed, __ATOMIC_RELAXED))
+	config = open_pci_config(&pci);
+	silence(config);
+	good = __atomic_load_n(&load.good, __ATOMIC_RELAXED);
+	while (__atomic_load_n(&load.good, __ATOMIC_RELAXED) < good + 4 * LANES)
 		usleep(10000);
+	load_stop(&load);
+	close(config);
+	set_io_timeout(&load.setup.disk, "30000");
+	read_and_compare(&load.setup, 0, &(struct span){.length = 2 * MIB});
+}
+
+/* It stays silent, as one does that was pulled: the driver must give it up. */
+static void dead_under_load(const void *argument)
+{
+	struct load load;
+	struct pci pci;
+	int config;
+
+	(void)argument;
+	load_start(&load, "nvme0", &exporter_udmabuf);
+	set_io_timeout(&load.setup.disk, "1000");
+	pci = pci_of(&load.setup.disk);
+	config = open_pci_config(&pci);
+	while (!__atomic_load_n(&load.failed, __ATOMIC_RELAXED)) {
+		silence(config);
+		usleep(200);
+	}
+	close(config);
 	load_stop(&load);
 	setup_close(&load.setup);
 	pci_write(&pci, "remove", "1");
@@ -566,7 +607,8 @@ void add_fault_cases(void)
 		{namespace_removed_under_load, NULL, "fault: namespace removed under load"},
 		{unplugged_under_load, "nvme0", "fault: nvme0 unplugged under load"},
 		{timeouts_under_load, NULL, "fault: every command times out"},
-		{dead_under_load, NULL, "fault: the controller stops answering under load"},
+		{silent_under_load, NULL, "fault: the controller stops answering for a while"},
+		{dead_under_load, NULL, "fault: the controller stops answering for good"},
 	};
 	size_t i;
 
