@@ -111,6 +111,14 @@ void ring_submit(struct ring *ring)
 	}
 }
 
+void ring_submit_and_wait(struct ring *ring, unsigned count)
+{
+	int done = enter(ring, ring->queued, count, IORING_ENTER_GETEVENTS);
+
+	CHECK(done == (int)ring->queued, "io_uring_enter: %d", done);
+	ring->queued = 0;
+}
+
 bool ring_peek(struct ring *ring, struct completion *completion)
 {
 	unsigned head = *ring->cq_head;

@@ -38,6 +38,8 @@ void ring_close(struct ring *ring);
 /* A zeroed entry that the next submit takes along. */
 struct io_uring_sqe *ring_next(struct ring *ring);
 void ring_submit(struct ring *ring);
+/* One system call that returns when so many completions are there. */
+void ring_submit_and_wait(struct ring *ring, unsigned count);
 /* Ends the test when none comes: a lost completion is a failure, not a wait. */
 struct completion ring_wait(struct ring *ring);
 bool ring_peek(struct ring *ring, struct completion *completion);
