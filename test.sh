@@ -29,7 +29,8 @@ END
     if [[ -x kernel/vm ]]; then
         cat <<'END'
 vm       default  the kernel's tests in a VM
-vm-debug full     the same with the debug kernel (default, once its image is cached)
+direct   default  the library's tests of the direct path in a VM
+vm-debug full     the kernel's tests on the debug kernel (default, once that is cached)
 END
     fi
 }
@@ -122,16 +123,21 @@ check()
     fi
 }
 
-# vm STAGE [OPTION...]: the kernel's tests in a VM, with the options of its scripts.
+# vm STAGE PROGRAM [OPTION...]: a program in a VM, with the options of its scripts.
 vm()
 {
-    local stage=$1 status=0
-    shift
+    local stage=$1 program=$2 status=0
+    shift 2
+    if $install && ! quietly "$logs/packages-vm.log" scripts/install-packages vm; then
+        record "$stage" failed "the packages of the VM" "see $logs/packages-vm.log"
+        return 1
+    fi
     quietly "$logs/$stage-build.log" kernel/build "$@" ||
         { record "$stage" failed "the kernel builds" "see $logs/$stage-build.log"; return 1; }
-    kernel/vm "$@" -- build/kernel-tests >"$logs/$stage.log" 2>&1 </dev/null || status=$?
+    [[ -x build/kernel-tests ]] || build "$stage" dev || return 1
+    kernel/vm "$@" -- "$program" >"$logs/$stage.log" 2>&1 </dev/null || status=$?
     [[ $status -eq 0 ]] || tail -n 60 "$logs/$stage.log"
-    scripts/results.py lines "$stage" kernel-tests "$status" "$logs/$stage.log" "$results"
+    scripts/results.py lines "$stage" "${program##*/}" "$status" "$logs/$stage.log" "$results"
 }
 
 stage_dev() { build dev dev && run_ctest dev dev; }
@@ -145,8 +151,9 @@ stage_tidy() { quietly "$logs/tidy-configure.log" build_preset clang && check ti
 stage_release() { build release release; }
 stage_asan() { build asan asan && run_ctest asan asan; }
 stage_tsan() { build tsan tsan && run_ctest tsan tsan; }
-stage_vm() { vm vm; }
-stage_vm_debug() { vm vm-debug --debug; }
+stage_vm() { vm vm build/kernel-tests; }
+stage_direct() { vm direct tests/vm/run; }
+stage_vm_debug() { vm vm-debug build/kernel-tests --debug; }
 
 # Is this stage part of a run of this size?
 in_run()
