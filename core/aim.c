@@ -135,14 +135,16 @@ static int pass_gate(struct gds_reader *reader, struct op *op, const struct back
 	case PROOF_PASSED:
 		return 0;
 	case PROOF_NONE:
-		return send_canary(reader, op, proof);
-	case PROOF_PENDING:
-		aim_give_chunk(op);
-		return -EAGAIN;
-	case PROOF_FAILED:
+		if (!reader->canary_in_flight)
+			return send_canary(reader, op, proof);
 		break;
+	case PROOF_PENDING:
+		break;
+	case PROOF_FAILED:
+		return leave_dmabuf(reader, op, proof->finding, PROOF_REMEDY);
 	}
-	return leave_dmabuf(reader, op, proof->finding, PROOF_REMEDY);
+	aim_give_chunk(op);
+	return -EAGAIN;
 }
 
 static int aim_dmabuf(struct gds_reader *reader, struct op *op)
@@ -221,7 +223,7 @@ void aim_landed(struct gds_reader *reader, struct op *op, int result)
 		return;
 	op->proof = NULL;
 	if (result != (int)op->io.length) {
-		canary_void(proof);
+		canary_void(reader, proof);
 		return;
 	}
 	memory = dma_memory(op, &place);

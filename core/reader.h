@@ -133,6 +133,7 @@ struct gds_reader {
 	struct dmabuf_map *maps;
 	struct proof *proofs;
 	struct canary *canary;
+	bool canary_in_flight;
 	uint64_t dmabuf_clock;       /* counts uses of slots */
 	struct gds_batch *completed; /* within one turn, linked by next */
 	uint64_t now_ns;

@@ -14,7 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* What a canary compares. One is in flight at a time. */
+/* What a canary compares. A reader has one in flight at a time. */
 struct canary {
 	unsigned char wanted[CANARY_BYTES]; /* what the target holds */
 	unsigned char before[CANARY_BYTES]; /* what the memory held */
@@ -107,9 +107,11 @@ int canary_begin(struct gds_reader *reader, struct proof *proof, const struct gd
 	for (uint32_t i = 0; i < bytes; i++)
 		canary->poison[i] = poison_for(i, canary->wanted[i], canary->before[i]);
 	err = ops->copy_in(memory, place, canary->poison, bytes);
-	if (!err)
-		proof->state = PROOF_PENDING;
-	return err;
+	if (err)
+		return err;
+	proof->state = PROOF_PENDING;
+	reader->canary_in_flight = true;
+	return 0;
 }
 
 /* What kind of lie it is, from how many bytes are which. */
@@ -146,6 +148,7 @@ void canary_finish(struct gds_reader *reader, struct proof *proof, struct backen
 	struct canary *canary = reader->canary;
 	int err = memory->device->ops->copy_out(memory, place, canary->found, bytes);
 
+	reader->canary_in_flight = false;
 	counter_add(&reader->counters.canaries, 1);
 	if (!err && memcmp(canary->found, canary->wanted, bytes) == 0) {
 		proof->state = PROOF_PASSED;
@@ -166,7 +169,8 @@ void canary_finish(struct gds_reader *reader, struct proof *proof, struct backen
 	gds_warn("the direct path is refused: %s", proof->finding);
 }
 
-void canary_void(struct proof *proof)
+void canary_void(struct gds_reader *reader, struct proof *proof)
 {
+	reader->canary_in_flight = false;
 	proof->state = PROOF_NONE;
 }

@@ -66,6 +66,6 @@ void canary_finish(struct gds_reader *reader, struct proof *proof, struct backen
 		   uint64_t place, uint32_t bytes);
 
 /* The read failed or was short: nothing is known. */
-void canary_void(struct proof *proof);
+void canary_void(struct gds_reader *reader, struct proof *proof);
 
 #endif
