@@ -394,14 +394,17 @@ static void drivers_without_dma_bufs_are_named_as_the_reason(void **state)
 		ops->close(&device->base);
 		skip();
 	}
-	memory = alloc(device, PAGE, 0);
-	expect_error(ops->export_slice(memory, 0, &export), -EOPNOTSUPP, device->no_export);
-	must(ops->acquire(memory, 0, PAGE));
+	for (unsigned from_driver = 0; from_driver < 2; from_driver++) {
+		device->physical.external_memory_host &= !from_driver;
+		memory = alloc(device, PAGE, 0);
+		expect_error(ops->export_slice(memory, 0, &export), -EOPNOTSUPP, device->no_export);
+		must(ops->acquire(memory, 0, PAGE));
+		ops->free(memory);
+	}
 	if (!device->physical.external_memory_dma_buf)
 		expect_error(ops->import_dmabuf(&device->base, 0, 0, PAGE, &imported), -ENOTSUP,
 			     "VK_EXT_external_memory_dma_buf");
 	print_message("%s\n", gds_last_error());
-	ops->free(memory);
 	ops->close(&device->base);
 }
 
