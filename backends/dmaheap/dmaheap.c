@@ -169,26 +169,6 @@ static void heap_info(struct backend_device *device, struct gds_device_info *inf
 	fill_info(((struct heap_device *)device)->heap, info);
 }
 
-static int heap_list(int (*visit)(const char *backend, const struct gds_device_info *info,
-				  const char *reason, void *user),
-		     void *user)
-{
-	struct dirent **heaps;
-	int count = find_heaps(&heaps);
-	int result = 0;
-
-	if (count < 0)
-		return visit("dma-heap", NULL, gds_last_error(), user);
-	for (int i = 0; i < count && !result; i++) {
-		struct gds_device_info info = { .size = sizeof(info) };
-
-		fill_info(heaps[i]->d_name, &info);
-		result = visit("dma-heap", &info, NULL, user);
-	}
-	free_heaps(heaps, count);
-	return result;
-}
-
 static int open_heap(const char *heap)
 {
 	char path[sizeof(HEAPS) + 64];
@@ -204,6 +184,32 @@ static int open_heap(const char *heap)
 				"udev or its group, or run as root",
 				path);
 	return gds_fail_errno(errno, "cannot open %s", path);
+}
+
+static int heap_list(int (*visit)(const char *backend, const struct gds_device_info *info,
+				  const char *reason, void *user),
+		     void *user)
+{
+	struct dirent **heaps;
+	int count = find_heaps(&heaps);
+	int shown = 0;
+	int result = 0;
+
+	for (int i = 0; i < count && !result; i++) {
+		struct gds_device_info info = { .size = sizeof(info) };
+		int fd = open_heap(heaps[i]->d_name);
+
+		if (fd < 0)
+			continue;
+		close(fd);
+		shown++;
+		fill_info(heaps[i]->d_name, &info);
+		result = visit("dma-heap", &info, NULL, user);
+	}
+	if (count >= 0)
+		free_heaps(heaps, count);
+	/* The last failure is still the thread's message. */
+	return result || shown ? result : visit("dma-heap", NULL, gds_last_error(), user);
 }
 
 static void heap_close(struct backend_device *base)

@@ -49,9 +49,13 @@ static int open_described(const struct drm_nodes *nodes, int count, const char *
 			  struct drm_device **device)
 {
 	char refused[256] = "";
+	int refusals = 0;
+	int err = 0;
 
 	for (int i = 0; i < count; i++) {
-		if (drm_nodes_open(&nodes[i], device)) {
+		err = drm_nodes_open(&nodes[i], device);
+		if (err) {
+			refusals++;
 			gds_text_set(refused, sizeof(refused), "%s", gds_last_error());
 			continue;
 		}
@@ -59,7 +63,7 @@ static int open_described(const struct drm_nodes *nodes, int count, const char *
 			return 0;
 		drm_device_close(*device);
 	}
-	return no_such_device(selector, count, refused);
+	return refusals == count ? err : no_such_device(selector, count, refused);
 }
 
 static int drm_open(struct backend_device **opened, const char *selector)

@@ -12,10 +12,10 @@
 #include "base/error.h"
 #include "dmabuf/system.h"
 
+#include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -76,28 +76,41 @@ static int bad_name(const char *selector)
 			selector);
 }
 
+/*
+ * "0000:04:00.0", or without the domain, as lspci has it. Returns what follows, or
+ * NULL where this is no address.
+ */
+static const char *parse_address(const char *text, struct vfio_name *name)
+{
+	unsigned long parts[3]; /* domain, bus, slot */
+	size_t count = 0;
+	char *end;
+
+	do {
+		if (count == 3 || !isxdigit((unsigned char)*text))
+			return NULL;
+		parts[count++] = strtoul(text, &end, 16);
+		text = end + 1;
+	} while (*end == ':');
+	if (count < 2 || *end != '.' || !isxdigit((unsigned char)*text))
+		return NULL;
+	gds_text_set(name->address, sizeof(name->address), "%04lx:%02lx:%02lx.%c",
+		     count == 3 ? parts[0] : 0, parts[count - 2], parts[count - 1], *text);
+	return text + 1;
+}
+
 static int parse_name(const char *selector, struct vfio_name *name)
 {
-	unsigned domain = 0, bus, slot, function, region;
-	const char *rest;
-	int end = 0;
+	const char *rest = parse_address(selector, name);
 
-	/* The domain may be left out, as lspci does. */
-	if (sscanf(selector, "%8x:%2x:%2x.%1x%n", &domain, &bus, &slot, &function, &end) != 4) {
-		domain = 0;
-		end = 0;
-		if (sscanf(selector, "%2x:%2x.%1x%n", &bus, &slot, &function, &end) != 3)
-			return bad_name(selector);
-	}
+	if (!rest)
+		return bad_name(selector);
 	name->region = VFIO_ANY_REGION;
-	gds_text_set(name->address, sizeof(name->address), "%04x:%02x:%02x.%x", domain, bus & 0xff,
-		     slot & 0xff, function & 0xf);
-	rest = selector + end;
 	if (rest[0] == '\0')
 		return 0;
-	if (sscanf(rest, ":%1u%n", &region, &end) != 1 || rest[end] != '\0')
+	if (rest[0] != ':' || !isdigit((unsigned char)rest[1]) || rest[2] != '\0')
 		return bad_name(selector);
-	name->region = (int)region;
+	name->region = rest[1] - '0';
 	return 0;
 }
 

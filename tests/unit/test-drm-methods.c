@@ -13,6 +13,7 @@
 /* cmocka.h wants the four above. */
 #include <cmocka.h>
 
+#include "base/error.h"
 #include "drm/drm.h"
 
 #include <string.h>
@@ -335,7 +336,8 @@ static struct drm_device open_method(const struct drm_method *method, bool discr
 	memset(&gpu, 0, sizeof(gpu));
 	gpu.discrete = discrete;
 	dmabuf_device_init(&device.base, &backend_drm, "drm:card0");
-	strcpy(device.driver, method->driver ? method->driver : "vgem");
+	gds_text_set(device.driver, sizeof(device.driver), "%s",
+		     method->driver ? method->driver : "vgem");
 	assert_int_equal(method->open(&device), 0);
 	return device;
 }
@@ -430,7 +432,7 @@ static void host_memory_of_dumb_buffers_on_a_card_is_refused(void **state)
 	struct drm_device device = open_method(&drm_dumb, true);
 	struct dmabuf_slice slice;
 
-	strcpy(device.driver, "nouveau");
+	gds_text_set(device.driver, sizeof(device.driver), "nouveau");
 	device.unified = false;
 	assert_int_equal(drm_dumb.open(&device), 0);
 	assert_string_equal(device.base.placement, "dumb buffer");
