@@ -207,14 +207,15 @@ static int alloc_exportable(struct vulkan_device *device, struct vulkan_memory *
 	if (memory->no_export[0])
 		return -ENOTSUP;
 	err = alloc_in_heap(device, memory, wanted, true);
-	if (err)
-		gds_text_set(memory->no_export, sizeof(memory->no_export),
-			     "the driver gave no memory of this size that can be exported%s: "
-			     "%.120s",
-			     device->unified ? " (udmabuf's size_limit_mb may limit it)" : "",
-			     gds_last_error());
-	if (err)
-		gds_info("%s: %s", device->label, memory->no_export);
+	if (!err)
+		return 0;
+	gds_text_set(memory->no_export, sizeof(memory->no_export),
+		     "the driver gave no memory that can be exported, of %" PRIu64 " bytes%s",
+		     bytes_of_slice(memory, 0),
+		     device->unified
+			     ? ": /sys/module/udmabuf/parameters/size_limit_mb may be too low"
+			     : "");
+	gds_info("%s: %s: %s", device->label, memory->no_export, gds_last_error());
 	return err;
 }
 

@@ -117,7 +117,7 @@ static void use_copies(struct use *use)
 
 static void use_checksum(struct use *use, struct backend_memory *memory)
 {
-	unsigned char bytes[9000];
+	unsigned char bytes[600];
 	uint32_t crc;
 
 	fill(bytes, sizeof(bytes), 2);

@@ -9,6 +9,7 @@
 #include <dirent.h>
 #include <liburing.h>
 #include <linux/dma-buf.h>
+#include <stdio.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 #include <zlib.h>
@@ -453,7 +454,7 @@ static void host_pages_serve_where_exportable_memory_runs_out(void **state)
 		memory = alloc(device, 2 << 16, 0);
 		assert_int_equal(!!memory->host, when == 1);
 		expect_error(ops->export_slice(memory, 0, &export), -EOPNOTSUPP,
-			     "gave no memory of this size that can be exported");
+			     "gave no memory that can be exported, of 65536 bytes");
 		assert_int_equal(failing_exports, 0);
 		device->calls.vkAllocateMemory = real_allocate;
 		ops->free(memory);
@@ -739,6 +740,32 @@ static void no_descriptor_is_left_open(void **state)
 	ops->close(&device->base);
 }
 
+static uint64_t mapped_bytes(void)
+{
+	FILE *statm = fopen("/proc/self/statm", "r");
+	unsigned long pages = 0;
+
+	assert_non_null(statm);
+	assert_int_equal(fscanf(statm, "%lu", &pages), 1);
+	fclose(statm);
+	return (uint64_t)pages * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+static void no_mapping_is_left_behind(void **state)
+{
+	const uint64_t bytes = 32 << 20;
+	struct vulkan_device *device = open_exporting();
+	uint64_t before;
+
+	device->slice_bytes = 8 << 20;
+	ops->free(alloc(device, bytes, 0));
+	before = mapped_bytes();
+	for (unsigned i = 0; i < 10; i++)
+		ops->free(alloc(device, bytes, 0));
+	assert_true(mapped_bytes() < before + 5 * bytes);
+	ops->close(&device->base);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -758,6 +785,7 @@ int main(void)
 		vulkan_test(work_of_our_own_acquires_what_was_exported),
 		vulkan_test(on_a_callers_device_it_is_acquired_when_the_read_ends),
 		vulkan_test(no_descriptor_is_left_open),
+		vulkan_test(no_mapping_is_left_behind),
 	};
 
 	setenv("GDS_VULKAN_VALIDATE", "1", 1);
