@@ -309,6 +309,7 @@ static void odd_layouts(const void *argument)
 	struct ring ring;
 	int odd_size = exporter_test_create(MIB + 512, GDS_EXPORTER_CREATE_ODD_SIZE);
 	int odd_segments = exporter_test_create(MIB, GDS_EXPORTER_CREATE_ODD_SEGMENTS);
+	int even = exporter_test_create(MIB, 0);
 
 	(void)argument;
 	disk_open(&disk, "nvme0");
@@ -319,6 +320,7 @@ static void odd_layouts(const void *argument)
 		 "segments that are not aligned to pages");
 	expect_nothing_left(odd_size, "a refusal");
 	expect_nothing_left(odd_segments, "a refusal");
+	register_or_fail(&ring, some_shape(), 0, disk.fd, even);
 }
 
 static void static_exporter(const void *argument)

@@ -214,6 +214,16 @@ static struct rsrc_update update_of(const struct buffer_descriptor *descriptor)
 		.flags = UPDATE_FLAG_DESCRIPTOR, .data = (uintptr_t)descriptor, .nr = 1};
 }
 
+/* What was refused is refused for that one field: without it, it is taken. */
+static void expect_taken(struct registration *with, struct buffer_descriptor *descriptor)
+{
+	struct rsrc_update update;
+
+	*descriptor = good_descriptor(with);
+	update = update_of(descriptor);
+	CHECK_EQ(ring_update(&with->ring, &update), 1, "the same without the wrong field");
+}
+
 static void refuses_update_field(const void *argument)
 {
 	const struct field_case *field = argument;
@@ -227,6 +237,7 @@ static void refuses_update_field(const void *argument)
 	update = update_of(descriptor);
 	set_field(&update, field);
 	CHECK_EQ(ring_update(&with.ring, &update), field->expected, "%s", field->name);
+	expect_taken(&with, descriptor);
 }
 
 static void refuses_descriptor_field(const void *argument)
@@ -241,6 +252,7 @@ static void refuses_descriptor_field(const void *argument)
 	update = update_of(&descriptor);
 	set_field(&descriptor, field);
 	CHECK_EQ(ring_update(&with.ring, &update), field->expected, "%s", field->name);
+	expect_taken(&with, &descriptor);
 }
 
 /* The other types have reserved fields as well. */
@@ -259,6 +271,7 @@ static void refuses_fields_of_other_types(const void *argument)
 		{.type = DESCRIPTOR_USER, .uaddr = 4096, .size = 4096, .reserved = {1}},
 	};
 	struct registration with;
+	struct buffer_descriptor good;
 	size_t i;
 
 	(void)argument;
@@ -268,6 +281,7 @@ static void refuses_fields_of_other_types(const void *argument)
 
 		CHECK_EQ(ring_update(&with.ring, &update), -EINVAL, "entry %zu of the test", i);
 	}
+	expect_taken(&with, &good);
 }
 
 static void refuses_iovec(const void *argument)
