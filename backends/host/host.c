@@ -144,8 +144,8 @@ static int host_copy(struct backend_device *device, const struct backend_copy *c
 		const struct backend_copy *copy = &copies[i];
 		void *host = copy->staging ? copy->staging->host : copy->source->host;
 
-		memcpy(at(copy->memory, copy->offset),
-		       (unsigned char *)host + copy->source_offset, copy->bytes);
+		memcpy(at(copy->memory, copy->offset), (unsigned char *)host + copy->source_offset,
+		       copy->bytes);
 	}
 	*ticket = 0;
 	return 0;

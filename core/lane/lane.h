@@ -24,9 +24,9 @@ enum lane_flag {
 };
 
 struct lane_options {
-	uint32_t flags;   /* of enum lane_flag */
-	uint32_t depth;   /* most reads queued and in flight */
-	uint32_t threads; /* of the thread lane */
+	uint32_t flags;        /* of enum lane_flag */
+	uint32_t depth;        /* most reads queued and in flight */
+	uint32_t threads;      /* of the thread lane */
 	uint32_t dmabuf_shape; /* to register dma-bufs in: of enum dmabuf_shape */
 };
 

@@ -25,9 +25,9 @@ struct read {
 	uint64_t length; /* asked for, then cut to the end of the file */
 	uint64_t buffer_offset;
 	uint64_t user_data;
-	uint64_t short_at;     /* bytes before the first one that the file lacks */
+	uint64_t short_at;               /* bytes before the first one that the file lacks */
 	uint64_t path_bytes[READ_PATHS]; /* delivered, by enum gds_path less one */
-	uint64_t error_offset; /* in the file, of the first failed operation */
+	uint64_t error_offset;           /* in the file, of the first failed operation */
 	uint64_t issued_ns;
 	uint64_t completed_ns;
 	uint32_t operations; /* taken and not finished */

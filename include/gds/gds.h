@@ -183,8 +183,8 @@ struct gds_stats {
 	uint64_t device_copies; /* pieces copied by a device from staging memory */
 	uint64_t in_flight;     /* operations, now */
 	uint64_t in_flight_peak;
-	uint64_t staging_bytes; /* staging memory allocated, now */
-	uint32_t lane;          /* of enum gds_lane: the one in use */
+	uint64_t staging_bytes;   /* staging memory allocated, now */
+	uint32_t lane;            /* of enum gds_lane: the one in use */
 	uint64_t canaries;        /* proofs of the direct path that were made */
 	uint64_t canaries_failed; /* of these, how many found that bytes had not arrived */
 };
@@ -585,7 +585,7 @@ struct gds_explanation {
 	char direct_reason[256];   /* why the file is read through the page cache */
 	char lane_reason[256];     /* why the lane is not io_uring, if it is not */
 	struct gds_path_verdict paths[GDS_PATH_COUNT]; /* by enum gds_path; AUTO unused */
-	char kernel[128];          /* "dma-buf reads, descriptor shape v3" or what is lacking */
+	char kernel[128]; /* "dma-buf reads, descriptor shape v3" or what is lacking */
 };
 
 /*

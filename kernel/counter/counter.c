@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0-or-later
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * A TCG plugin that counts what the guest's processor executes, in user space
  * and in the kernel. The guest marks where a measurement begins and ends with an

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * A dma-buf exporter for tests, whose memory moves, vanishes and fails on
  * request. gds_exporter.h says how to ask for it.

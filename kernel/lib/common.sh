@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 # shellcheck shell=bash
 # Shared by the scripts of kernel/: where the cache is, and how a Debian suite
 # is reached through the mirror that this machine's apt already uses.

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /* Each adds its tests. */
 #ifndef KERNEL_TESTS_CASES_H
 #define KERNEL_TESTS_CASES_H

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* The disk fails, resets, times out, vanishes and comes back while reads run. */
 #include <errno.h>
 #include <fcntl.h>

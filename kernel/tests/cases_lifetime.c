@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* What ends while something else still uses it: slots, rings, files, processes. */
 #include <errno.h>
 #include <fcntl.h>

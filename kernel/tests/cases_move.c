@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* The exporter moves, revokes or refuses its memory: on purpose, and under load. */
 #include <errno.h>
 #include <pthread.h>

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * Everything at once, in an order that a seed decides. Memory, slots and disks
  * change while reads and writes run; every byte of every read that succeeds is

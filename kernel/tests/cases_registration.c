@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* What the interface takes and what it refuses, with which errno. */
 #include <errno.h>
 #include <fcntl.h>

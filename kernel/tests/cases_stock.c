@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* A kernel without the series: it refuses, and nothing else changes. */
 #include <errno.h>
 #include <stdio.h>

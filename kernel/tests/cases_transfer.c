@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* Bytes arrive, all of them, and nowhere else. */
 #include <errno.h>
 #include <string.h>

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /* The NVMe disks of kernel/vm, found by serial number, and what is on them. */
 #ifndef KERNEL_TESTS_DISK_H
 #define KERNEL_TESTS_DISK_H

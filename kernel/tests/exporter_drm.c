@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* Dumb buffers, exported with PRIME. The few layouts are written down here, so
  * that the tests need no more headers than a C compiler's. */
 #include <errno.h>

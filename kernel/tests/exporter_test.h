@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /* The test exporter of kernel/exporter: memory that moves, vanishes and fails. */
 #ifndef KERNEL_TESTS_EXPORTER_TEST_H
 #define KERNEL_TESTS_EXPORTER_TEST_H

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* The BAR of an ivshmem device, exported by vfio-pci: memory of a PCI device that
  * takes true peer-to-peer DMA. */
 #include <dirent.h>

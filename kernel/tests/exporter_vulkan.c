@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /* Memory of a Vulkan device on the CPU (lavapipe), allocated for export. */
 #include "exporters.h"
 #include "test.h"

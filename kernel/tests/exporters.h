@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /* What the exporters share among themselves. */
 #ifndef KERNEL_TESTS_EXPORTERS_H
 #define KERNEL_TESTS_EXPORTERS_H

@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: GPL-2.0
+// SPDX-License-Identifier: GPL-2.0-only
 /*
  * The reads that kernel/figures counts instructions of. Each line printed names
  * a measurement; the counter plugin writes a pair of lines for each, in order.

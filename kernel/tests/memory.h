@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /* Memory that can be exported as a dma-buf, from every exporter of the VM. */
 #ifndef KERNEL_TESTS_MEMORY_H
 #define KERNEL_TESTS_MEMORY_H

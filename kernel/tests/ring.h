@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /* io_uring on the raw system calls. Functions named *_or_fail end the test. */
 #ifndef KERNEL_TESTS_RING_H
 #define KERNEL_TESTS_RING_H

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * A test is a function run in a process of its own: it passes by returning, fails
  * or skips by exiting, and what it holds is released by its end. A process that

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /* One read or write, and the proof of what it did. */
 #ifndef KERNEL_TESTS_TRANSFER_H
 #define KERNEL_TESTS_TRANSFER_H

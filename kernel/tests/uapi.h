@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * The interface under test, written down here once more on purpose: a test that
  * took these layouts from the library or from the series would follow its errors.

@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0 */
+/* SPDX-License-Identifier: GPL-2.0-only */
 /* Requests to kernel/vm, over the port gds.ctl. They end the test when refused. */
 #ifndef KERNEL_TESTS_VMCTL_H
 #define KERNEL_TESTS_VMCTL_H

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Serves the requests that the guest writes to its port gds.ctl, one a line."""
 
 from . import machine

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Finds in the guest's kernel log what must fail a run."""
 
 import pathlib

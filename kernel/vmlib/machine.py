@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The virtual machine: what is plugged where, and how to plug it again.
 
     root port rp0   --- x3130 switch --- nvme0   (512-byte blocks)

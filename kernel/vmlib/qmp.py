@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """A client of QEMU's machine protocol, as small as kernel/vm needs."""
 
 import json
