@@ -198,7 +198,7 @@ while [[ $# -gt 0 ]]; do
     --full) size=full ;;
     --stage)
         [[ $# -ge 2 ]] || usage_error "--stage needs a name"
-        stages | grep -q "^$2 " || usage_error "no such stage: $2"
+        stages | grep "^$2 " >/dev/null || usage_error "no such stage: $2"
         selected+=("$2")
         shift
         ;;

@@ -9,7 +9,8 @@
  * in the thread's current context, and refuses what belongs to another one. A stream
  * runs what it was given in order, when the fake is called: at once, or after it was
  * asked `lag` times. A stream that waits for a word holds back what follows. Kernels
- * are PTX, which is interpreted. A dma-buf is a descriptor of the memory's memfd.
+ * are PTX, which is interpreted. A dma-buf is udmabuf's where there is that, and a drive can
+ * write to it; else a descriptor of the memory's memfd stands for it.
  *
  * The environment variables FAKE_CUDA_FAIL ("cuMemCreate:1:2,...", as fake_cuda_fail()),
  * FAKE_CUDA_DEVICES and FAKE_CUDA_LAG do the same for programs that know nothing of it.

@@ -1,13 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Part of a FAKE libcuda.so.1, see fake-cuda.h: memory. Whatever a device can address
- * is in one list of ranges; memory of devices lies in memfds, whose descriptors serve
- * as dma-bufs.
+ * is in one list of ranges; memory of devices lies in memfds, of which udmabuf makes
+ * dma-bufs that drives can write to. Where there is no udmabuf, a memfd's descriptor
+ * stands for a dma-buf.
  */
 #include "fake.h"
 
+#include <fcntl.h>
+#include <linux/udmabuf.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -48,7 +52,7 @@ struct range {
 struct export
 {
 	int fd;
-	size_t offset; /* in the memfd */
+	char *host; /* as the CPU sees it */
 	size_t bytes;
 };
 
@@ -146,8 +150,9 @@ static struct backing *new_backing(size_t bytes)
 		abort();
 	backing->bytes = bytes;
 	backing->references = 1;
-	backing->fd = memfd_create("fake-cuda", MFD_CLOEXEC);
-	if (backing->fd < 0 || ftruncate(backing->fd, (off_t)bytes))
+	backing->fd = memfd_create("fake-cuda", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (backing->fd < 0 || ftruncate(backing->fd, (off_t)bytes) ||
+	    fcntl(backing->fd, F_ADD_SEALS, F_SEAL_SHRINK)) /* as udmabuf wants it */
 		abort();
 	return backing;
 }
@@ -287,7 +292,7 @@ CUresult fake_cuMemHostAlloc(void **host, size_t bytes, unsigned int flags)
 	*host = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (*host == MAP_FAILED)
 		abort();
-	memset(*host, 0xa5, bytes < 4096 ? bytes : 4096); /* nothing promises zeros */
+	memset(*host, 0x5a, bytes < 4096 ? bytes : 4096); /* nothing promises zeros */
 	madvise(*host, bytes, MADV_DONTFORK);
 	add_range(RANGE_HOST, bias(*host, REGISTERED_BIAS), bytes, *host);
 	fake_count(FAKE_HOST_MEMORY, 1);
@@ -510,6 +515,24 @@ CUresult fake_cuMemSetAccess(CUdeviceptr address, size_t bytes, const CUmemAcces
 
 /* ---- Exports ---- */
 
+static int make_dma_buf(const struct backing *backing, size_t offset, size_t bytes)
+{
+	struct udmabuf_create create = {
+		.memfd = (uint32_t)backing->fd,
+		.flags = UDMABUF_FLAGS_CLOEXEC,
+		.offset = offset,
+		.size = bytes,
+	};
+	int device = open("/dev/udmabuf", O_RDWR | O_CLOEXEC);
+	int fd;
+
+	if (device < 0)
+		return fcntl(backing->fd, F_DUPFD_CLOEXEC, 0);
+	fd = ioctl(device, UDMABUF_CREATE, &create);
+	close(device);
+	return fd;
+}
+
 CUresult fake_cuMemGetHandleForAddressRange(void *handle, CUdeviceptr address, size_t bytes,
 					    CUmemRangeHandleType type, unsigned long long flags)
 {
@@ -530,10 +553,11 @@ CUresult fake_cuMemGetHandleForAddressRange(void *handle, CUdeviceptr address, s
 	start = range->kind == RANGE_PLAIN ? range->start - PLAIN_SHIFT : range->start;
 	if (address < start || address + bytes > start + range->backing->bytes)
 		return fake_end(CUDA_ERROR_INVALID_VALUE);
-	fd = dup(range->backing->fd);
+	fd = make_dma_buf(range->backing, address - start, bytes);
 	if (fd < 0)
 		return fake_end(CUDA_ERROR_UNKNOWN);
-	exports[export_next++ % EXPORTS_MAX] = (struct export){ fd, address - start, bytes };
+	exports[export_next++ % EXPORTS_MAX] =
+		(struct export){ fd, (char *)(uintptr_t)(address & ~DEVICE_BIAS), bytes };
 	flagged_exports += flags != 0;
 	*(int *)handle = fd;
 	return fake_end(CUDA_SUCCESS);
@@ -560,8 +584,9 @@ bool fake_cuda_drive_writes(int fd, size_t offset, const void *data, size_t byte
 	for (unsigned i = 1; i <= EXPORTS_MAX && i <= export_next && !found; i++)
 		if (exports[(export_next - i) % EXPORTS_MAX].fd == fd)
 			found = &exports[(export_next - i) % EXPORTS_MAX];
-	fits = found && offset <= found->bytes && bytes <= found->bytes - offset &&
-	       pwrite(fd, data, bytes, (off_t)(found->offset + offset)) == (ssize_t)bytes;
+	fits = found && offset <= found->bytes && bytes <= found->bytes - offset;
+	if (fits)
+		memcpy(found->host + offset, data, bytes);
 	pthread_mutex_unlock(&fake_lock);
 	return fits;
 }
