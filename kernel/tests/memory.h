@@ -19,6 +19,7 @@ struct exporter {
 	const char *name;
 	size_t max_bytes; /* 0: no limit of its own */
 	bool owns_map;	  /* the exporter unmaps it itself */
+	bool needs_no_sync; /* of the CPU's view with devices */
 	/* Fills in dmabuf_fd and map, or ends the test as skipped or failed. */
 	void (*open)(struct memory *memory);
 	/* Releases what only the exporter knows of; may be NULL. */
