@@ -30,6 +30,8 @@ typedef struct CUevent_st *CUevent;
 typedef struct CUmod_st *CUmodule;
 typedef struct CUfunc_st *CUfunction;
 
+/* These paste names and types of the lists: parentheses would not compile. */
+/* NOLINTBEGIN(bugprone-macro-parentheses) */
 #define CUDA_AS_ENUMERATOR(name, value) name = value,
 enum cuda_constants {
 	CUDA_RESULTS(CUDA_AS_ENUMERATOR) CUDA_DEVICE_ATTRIBUTES(CUDA_AS_ENUMERATOR)
@@ -69,6 +71,7 @@ struct cuda_api {
 	CUDA_CALLS(CUDA_AS_MEMBER)
 	CUDA_NEWER_CALLS(CUDA_AS_MEMBER)
 };
+/* NOLINTEND(bugprone-macro-parentheses) */
 
 /* Filled by the first cuda_load() that succeeds, and never changed again. */
 extern struct cuda_api cuda;

@@ -143,12 +143,12 @@ static int ask_driver(struct drm_device *device)
 
 static const struct drm_method *find_method(const char *driver)
 {
-	size_t i = 0;
+	const size_t last = sizeof(methods) / sizeof(methods[0]) - 1;
 
-	/* The last takes any driver. */
-	while (methods[i]->driver && strcmp(methods[i]->driver, driver) != 0)
-		i++;
-	return methods[i];
+	for (size_t i = 0; i < last; i++)
+		if (strcmp(methods[i]->driver, driver) == 0)
+			return methods[i];
+	return methods[last]; /* takes any driver */
 }
 
 /* Opens what is there, asks for the driver, then opens what that needs. */

@@ -173,7 +173,7 @@ int dmabuf_slot_get(struct gds_reader *reader, struct dmabuf_map *map, uint64_t 
 int dmabuf_judge(struct gds_reader *reader, struct reader_file *file, struct backend_memory *memory,
 		 struct gds_path_verdict *verdict)
 {
-	struct dmabuf_map *map;
+	struct dmabuf_map *map = NULL;
 	struct dmabuf_slot *slot;
 	char reason[sizeof(verdict->reason)];
 
