@@ -201,12 +201,9 @@ struct lane_read aim_lane_read(const struct gds_reader *reader, const struct op 
 		dma_memory(op, &place);
 		lane_read.address = (void *)(uintptr_t)(op->slot->offset + place % SLICE_BYTES);
 		lane_read.buffer = op->slot->slot;
-	} else if (op->io.staged) {
+	} else {
 		lane_read.address = op->pool->memory + staging_offset(op->pool, op->chunk);
 		lane_read.buffer = reader->staging_slots[op->pool - reader->staging];
-	} else {
-		lane_read.address = (char *)route->buffer->buffer->memory->host + op->io.place;
-		lane_read.buffer = route->buffer->slots[op->io.place / SLICE_BYTES];
 	}
 	return lane_read;
 }
@@ -217,8 +214,7 @@ void aim_landed(struct gds_reader *reader, struct op *op, int result)
 	struct backend_memory *memory;
 	uint64_t place;
 
-	if (op->path == GDS_PATH_DMABUF)
-		op->slot->in_flight--;
+	op->slot->in_flight--;
 	if (!proof)
 		return;
 	op->proof = NULL;

@@ -110,7 +110,8 @@ static void release_op(struct gds_reader *reader, struct op *op)
 {
 	struct read *read = op->read;
 
-	aim_give_chunk(op);
+	if (op->chunk != STAGING_NONE)
+		aim_give_chunk(op);
 	op->next = reader->free_ops;
 	reader->free_ops = op;
 	if (--read->operations == 0 && (read->plan.left == 0 || read->error))
@@ -119,14 +120,28 @@ static void release_op(struct gds_reader *reader, struct op *op)
 
 /* ---- Into the lane ---- */
 
-static void queue_op(struct gds_reader *reader, struct op *op)
+/* The read of an operation straight into host pages: by far the most, so in line. */
+static struct lane_read mapped_read(const struct gds_reader *reader, const struct op *op)
 {
-	struct lane_read lane_read = aim_lane_read(reader, op);
+	const struct route *route = op->read->route;
+	const struct reader_buffer *buffer = route->buffer;
 
-	op->file_slot = lane_read.file;
+	return (struct lane_read){
+		.token = (uint64_t)(op - reader->ops),
+		.offset = op->io.offset,
+		.address = (char *)buffer->buffer->memory->host + op->io.place,
+		.length = op->io.length,
+		.file = route->file->slot,
+		.buffer = buffer->slots[op->io.place / SLICE_BYTES],
+	};
+}
+
+static void queue_op(struct gds_reader *reader, struct op *op, const struct lane_read *lane_read)
+{
+	op->file_slot = lane_read->file;
 	op->in_lane = true;
 	counter_add(&reader->counters.operations, 1);
-	reader->lane->ops->queue(reader->lane, &lane_read);
+	reader->lane->ops->queue(reader->lane, lane_read);
 }
 
 static void fail_op(struct gds_reader *reader, struct op *op, int error)
@@ -151,12 +166,19 @@ static void return_to_rest(struct op *op, uint32_t got)
  */
 static bool start_op(struct gds_reader *reader, struct op *op)
 {
+	struct lane_read lane_read;
 	int err;
 
 	/* Another operation failed it meanwhile, or a cancel. */
 	if (op->read->error) {
 		scheduler_landed(&reader->scheduler);
 		release_op(reader, op);
+		return true;
+	}
+	if (!op->io.staged && op->read->route->path == GDS_PATH_MAPPED) {
+		op->path = GDS_PATH_MAPPED;
+		lane_read = mapped_read(reader, op);
+		queue_op(reader, op, &lane_read);
 		return true;
 	}
 	while ((err = aim_op(reader, op)) == AIM_RECUT) {
@@ -171,7 +193,8 @@ static bool start_op(struct gds_reader *reader, struct op *op)
 		scheduler_landed(&reader->scheduler);
 		fail_op(reader, op, err);
 	} else {
-		queue_op(reader, op);
+		lane_read = aim_lane_read(reader, op);
+		queue_op(reader, op, &lane_read);
 	}
 	return true;
 }
@@ -434,7 +457,8 @@ static void land(struct gds_reader *reader, const struct lane_completion *comple
 	scheduler_landed(&reader->scheduler);
 	op->in_lane = false;
 	proof = op->proof;
-	aim_landed(reader, op, completion->result);
+	if (op->path == GDS_PATH_DMABUF)
+		aim_landed(reader, op, completion->result);
 	if (completion->result < 0) {
 		handle_error(reader, op, -completion->result);
 		return;

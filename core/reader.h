@@ -216,9 +216,9 @@ size_t reader_operations(const struct gds_reader *reader);
 #define AIM_RECUT 1
 
 int aim_op(struct gds_reader *reader, struct op *op);
-/* What the lane is to do for an operation that was aimed. */
+/* What the lane is to do for an operation that was aimed, not straight into host pages. */
 struct lane_read aim_lane_read(const struct gds_reader *reader, const struct op *op);
-/* The operation is out of the lane: lets go of its slot, and settles its proof. */
+/* An operation by dmabuf is out of the lane: lets go of its slot, settles its proof. */
 void aim_landed(struct gds_reader *reader, struct op *op, int result);
 void aim_give_chunk(struct op *op);
 /* Where the chunk's bytes are for the device: completes a copy from it. */
