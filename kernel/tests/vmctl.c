@@ -27,11 +27,25 @@ static void read_answer(int port, char *answer, size_t bytes)
 	answer[used] = '\0';
 }
 
+/* One opener at a time: a process that was killed may not have let go of it yet. */
+static int open_port(void)
+{
+	int port;
+
+	for (int tries = 0; tries < 100; tries++) {
+		port = open(port_path, O_RDWR | O_CLOEXEC);
+		if (port >= 0 || errno != EBUSY)
+			break;
+		usleep(100 * 1000);
+	}
+	return port;
+}
+
 void vm_request(const char *format, ...)
 {
 	char request[128], answer[256];
 	va_list arguments;
-	int port = open(port_path, O_RDWR | O_CLOEXEC);
+	int port = open_port();
 
 	if (port < 0)
 		test_skip("%s: %s (run with kernel/vm)", port_path, strerror(errno));
