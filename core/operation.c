@@ -160,6 +160,13 @@ static void return_to_rest(struct op *op, uint32_t got)
 	};
 }
 
+/* Cuts the operation anew, within what its route takes by now. It holds no chunk. */
+static void recut(struct op *op)
+{
+	return_to_rest(op, 0);
+	plan_next(&op->rest, op->read->limits, &op->io);
+}
+
 /*
  * Queues the operation, which counts as in flight, or fails its read. False where
  * it must wait; then, and where it failed, it no longer is in flight.
@@ -181,10 +188,8 @@ static bool start_op(struct gds_reader *reader, struct op *op)
 		queue_op(reader, op, &lane_read);
 		return true;
 	}
-	while ((err = aim_op(reader, op)) == AIM_RECUT) {
-		return_to_rest(op, 0);
-		plan_next(&op->rest, op->read->limits, &op->io);
-	}
+	while ((err = aim_op(reader, op)) == AIM_RECUT)
+		recut(op);
 	if (err == -EAGAIN) {
 		scheduler_landed(&reader->scheduler);
 		return false;
@@ -227,6 +232,8 @@ static void feed_starved(struct gds_reader *reader)
 
 	while ((op = reader->starved_first) != NULL && scheduler_again(&reader->scheduler)) {
 		next = op->next; /* a started operation may be in another list by then */
+		/* While it waited, its route may have come to take another path. */
+		recut(op);
 		if (!start_op(reader, op))
 			break;
 		reader->starved_first = next;

@@ -12,11 +12,12 @@
 
 RESULTS has a line for each case: status, stage, name and reason, with tabs between.
 
-Understood are the outputs of cmocka, of Python's unittest with -v, and the plain line
-`N passed, N failed, N skipped`; any other program is one case by its exit status. No
-program may hide trouble: one that ends badly without a failed case to show for it is a
-failed case itself, a case that began and never ended has failed, and so has a case that
-was skipped without a reason.
+Understood are the outputs of cmocka, of Python's unittest with -v, of the kernel's tests
+(`ok NAME`, `FAILED NAME`, `HUNG NAME`, `skipped NAME`, after indented lines that say
+why), and the plain line `N passed, N failed, N skipped`; any other program is one case by
+its exit status. No program may hide trouble: one that ends badly without a failed case to
+show for it is a failed case itself, a case that began and never ended has failed, and so
+has a case that was skipped without a reason.
 """
 import collections
 import re
@@ -33,6 +34,8 @@ UNITTEST_END = re.compile(r"(?:^|\.\.\. .*?)(ok|FAIL|ERROR|expected failure|"
                           r"unexpected success|skipped (['\"])(.*)\2)$")
 UNITTEST_STATUS = {"ok": "passed", "expected failure": "passed", "FAIL": "failed",
                    "ERROR": "failed", "unexpected success": "failed"}
+KERNEL_END = re.compile(r"^(ok      |FAILED  |HUNG    |skipped ) (\S.*)$")
+KERNEL_STATUS = {"ok": "passed", "skipped": "skipped"}
 PLAIN = re.compile(r"^(\d+) passed, (\d+) failed(?:, (\d+) skipped)?$")
 TROUBLE = re.compile(r"(ERROR: \w+Sanitizer|WARNING: ThreadSanitizer|runtime error:|"
                      r"Assertion .* failed|terminated by signal).*")
@@ -89,6 +92,22 @@ def parse_unittest(lines):
     return cases
 
 
+def parse_kernel(lines):
+    """Cases of the kernel's tests; the last indented line before one says why."""
+    cases = []
+    why = ""
+    for line in lines:
+        end = KERNEL_END.match(line)
+        if end:
+            status = KERNEL_STATUS.get(end[1].strip(), "failed")
+            why = why.removeprefix("skipped: ") if status != "passed" else ""
+            cases.append(Case(status, end[2], why))
+            why = ""
+        elif line.startswith("    "):
+            why = line.strip()
+    return cases
+
+
 def parse_plain(lines):
     """Cases without names, from a closing line that counts them."""
     for line in reversed(lines):
@@ -103,7 +122,8 @@ def parse_plain(lines):
 def cases_of(program, status, output, why=""):
     """The cases of one program. `status` is passed, failed or skipped, by its exit."""
     lines = output.splitlines()
-    cases = parse_cmocka(lines) or parse_unittest(lines) or parse_plain(lines)
+    cases = (parse_cmocka(lines) or parse_unittest(lines) or parse_kernel(lines) or
+             parse_plain(lines))
     if not cases:
         reason = why
         if status == "skipped":

@@ -208,7 +208,7 @@ static void count(struct counts *counts, enum outcome outcome)
 
 int test_run_all(const struct test_options *options)
 {
-	static const char *const words[] = {"ok", "FAILED", "skipped", "FAILED (hang)"};
+	static const char *const words[] = {"ok", "FAILED", "skipped", "HUNG"};
 	struct counts counts = {0};
 	size_t i;
 

@@ -40,6 +40,18 @@ test_not_here (__main__.T.test_not_here) ... skipped 'no device'
 Ran 3 tests in 0.001s
 """
 
+KERNEL = """    under load: 24 reads good
+ok       fault: 42 reads
+    ring.c:1: Timer expired
+FAILED   fault: disk dies
+    skipped: injects no faults
+skipped  fault: out of memory
+    the kernel holds it
+HUNG     fault: stuck
+seed 7
+1 passed, 2 failed, 1 skipped
+"""
+
 
 def statuses(cases):
     return [(case.status, case.name.rpartition(": ")[2]) for case in cases]
@@ -58,6 +70,14 @@ class ResultsTest(unittest.TestCase):
         self.assertEqual(statuses(cases), [("passed", "test_good"), ("failed", "test_bad"),
                                            ("skipped", "test_not_here")])
         self.assertEqual(cases[2].reason, "no device")
+
+    def test_cases_of_the_kernel_have_names_and_reasons(self):
+        cases = results.cases_of("kernel-tests", "failed", KERNEL)
+        self.assertEqual(statuses(cases), [("passed", "42 reads"), ("failed", "disk dies"),
+                                           ("skipped", "out of memory"), ("failed", "stuck")])
+        self.assertEqual([case.reason for case in cases],
+                         ["", "ring.c:1: Timer expired", "injects no faults",
+                          "the kernel holds it"])
 
     def test_plain_line_is_counted(self):
         cases = results.cases_of("kernel", "failed", "log\n2 passed, 1 failed, 1 skipped\n")
