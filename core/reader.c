@@ -292,7 +292,7 @@ static void hand_over_rest(struct gds_reader *reader)
 {
 	operations_issue(reader);
 	reader->lane->ops->enter(reader->lane, 0);
-	if (operations_copying(reader))
+	if (operations_copying(reader) || reader->held_first)
 		eventfd_write(reader->eventfd, 1);
 }
 
@@ -306,7 +306,7 @@ int reader_drive(struct gds_reader *reader, uint64_t wait_ns)
 		wait_ns = 0;
 	reader->now_ns = clock_now_ns();
 	operations_issue(reader);
-	if (reader->completed)
+	if (reader->completed || reader->held_first)
 		wait_ns = 0;
 
 	/* Copies are short, and the lane goes on meanwhile: wait for them first. */
@@ -601,6 +601,7 @@ static int wind_up(struct gds_reader *reader, void *argument)
 	reader_drain(reader, NULL);
 	while ((attachment = reader->attachments) != NULL)
 		attachment->detach(attachment);
+	below_close_targets(reader);
 	proofs_forget(reader, NULL);
 	for (int size = 0; size < STAGING_SIZES; size++) {
 		if (reader->staging_slots[size] != LANE_NO_BUFFER)
