@@ -95,15 +95,15 @@ static void close_volumes(struct gds_reader *reader, struct reader_volumes *volu
 	free(volumes);
 }
 
-static int open_volumes(struct gds_reader *reader, dev_t device, struct reader_volumes **volumes,
-			struct gds_path_verdict *verdict)
+static int open_volumes(struct gds_reader *reader, dev_t device, int fd,
+			struct reader_volumes **volumes, struct gds_path_verdict *verdict)
 {
 	struct reader_volumes *new = calloc(1, sizeof(*new));
 	int err;
 
 	if (!new)
 		return gds_fail_errno(ENOMEM, "cannot keep what a file system stands on");
-	err = stack_open(device, &new->stack, verdict);
+	err = stack_open(device, fd, &new->stack, verdict);
 	if (err) {
 		free(new);
 		return err;
@@ -122,13 +122,13 @@ static int open_volumes(struct gds_reader *reader, dev_t device, struct reader_v
 	return 0;
 }
 
-static int get_volumes(struct gds_reader *reader, dev_t device, struct reader_volumes **volumes,
-		       struct gds_path_verdict *verdict)
+static int get_volumes(struct gds_reader *reader, dev_t device, int fd,
+		       struct reader_volumes **volumes, struct gds_path_verdict *verdict)
 {
 	for (*volumes = reader->volumes; *volumes; *volumes = (*volumes)->next)
 		if ((*volumes)->stack->device == device)
 			return 0;
-	return open_volumes(reader, device, volumes, verdict);
+	return open_volumes(reader, device, fd, volumes, verdict);
 }
 
 /* ---- Files ---- */
@@ -155,7 +155,7 @@ int below_open(struct gds_reader *reader, struct reader_file *file,
 	verdict_refuse(verdict, "", "");
 	err = file_map_judge(file->file, &device, verdict);
 	if (!err)
-		err = get_volumes(reader, device, &volumes, verdict);
+		err = get_volumes(reader, device, file->file->fd, &volumes, verdict);
 	if (!err) {
 		err = file_map_open(&file->map, file->file, volumes->stack);
 		if (!err) {

@@ -44,7 +44,7 @@ static int judge_file_system(const struct gds_file *file, struct gds_path_verdic
 	char what[128];
 
 	/* statfs(2) has one number for ext2 to ext4, which one driver serves. */
-	if (strcmp(name, "ext4") == 0 || strcmp(name, "xfs") == 0)
+	if (strcmp(name, "ext4") == 0 || strcmp(name, "xfs") == 0 || strcmp(name, "btrfs") == 0)
 		return 0;
 	gds_text_set(what, sizeof(what),
 		     "is on %s: the device below is known for files on ext4, xfs and btrfs", name);
@@ -306,13 +306,20 @@ static int find_window(struct file_map *map, uint64_t offset, uint64_t check,
 	return 0;
 }
 
+static bool on_volume(const struct stack *stack, uint64_t offset, uint64_t bytes,
+		      struct volume_place *place)
+{
+	return stack->volume && volume_locate(stack->volume, offset, bytes, place);
+}
+
 static void place_data(struct file_map *map, const struct extent *extent, uint64_t bytes,
 		       struct spot *spot)
 {
 	struct volume_place place;
 
-	if (!map->stack->volume ||
-	    !volume_locate(map->stack->volume, extent->physical, bytes, &place)) {
+	if (!on_volume(map->stack, extent->physical, bytes, &place) &&
+	    (!stack_outgrown(map->stack) ||
+	     !on_volume(map->stack, extent->physical, bytes, &place))) {
 		spot->kind = SPOT_REFUSED;
 		spot->reason = "the volumes below the file system do not hold it";
 		return;

@@ -26,7 +26,8 @@ int stack_add(struct stack_builder *builder, enum volume_kind kind, size_t count
 /* Adds to the text that describes the stack. */
 void stack_say(struct stack_builder *builder, const char *text);
 
-/* The stack holds as long as the attribute of the device in sysfs has this value. */
+/* The stack holds as long as the attribute in sysfs, of the device, has this value. */
+int stack_watch_path(struct stack_builder *builder, const char *path, const char *value);
 int stack_watch_attribute(struct stack_builder *builder, dev_t device, const char *name,
 			  const char *value);
 

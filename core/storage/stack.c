@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "storage/stack.h"
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "path/verdict.h"
+#include "storage/btrfs.h"
 #include "storage/dm.h"
 #include "storage/md.h"
 #include "storage/stack-private.h"
@@ -23,6 +25,8 @@
 #define SECTOR UINT64_C(512)
 /* Volumes on volumes: more than anyone stacks. */
 #define DEPTH_MAX 8
+/* How often a btrfs is looked at for new chunks. */
+#define OUTGROWN_NS (NS_PER_S / 10)
 
 /* ---- What a stack is built with ---- */
 
@@ -55,13 +59,13 @@ void stack_say(struct stack_builder *builder, const char *text)
 	gds_text_set(builder->stack->text + used, sizeof(builder->stack->text) - used, "%s", text);
 }
 
-/* What is watched: an attribute of sysfs, or where that has no name, a table of dm. */
+/* What is watched: an attribute of sysfs, or the table of a device of device-mapper. */
 struct stack_watch {
 	struct stack_watch *next;
+	char *path; /* of the attribute */
+	char *value;
 	dev_t device;
 	struct dm_table *table;
-	char *name;
-	char value[];
 };
 
 static void free_watches(struct stack *stack)
@@ -71,29 +75,32 @@ static void free_watches(struct stack *stack)
 	while ((watch = stack->watches) != NULL) {
 		stack->watches = watch->next;
 		dm_table_free(watch->table);
-		free(watch->name);
+		free(watch->path);
+		free(watch->value);
 		free(watch);
 	}
+}
+
+int stack_watch_path(struct stack_builder *builder, const char *path, const char *value)
+{
+	struct stack_watch *watch = calloc(1, sizeof(*watch));
+
+	if (!watch)
+		return stack_no_memory();
+	watch->next = builder->stack->watches;
+	builder->stack->watches = watch;
+	watch->path = strdup(path);
+	watch->value = strdup(value);
+	return watch->path && watch->value ? 0 : stack_no_memory();
 }
 
 int stack_watch_attribute(struct stack_builder *builder, dev_t device, const char *name,
 			  const char *value)
 {
-	size_t bytes = strlen(value) + 1;
-	struct stack_watch *watch = calloc(1, sizeof(*watch) + bytes);
+	char path[SYSFS_PATH_BYTES];
 
-	if (!watch)
-		return stack_no_memory();
-	watch->name = strdup(name);
-	if (!watch->name) {
-		free(watch);
-		return stack_no_memory();
-	}
-	watch->device = device;
-	memcpy(watch->value, value, bytes);
-	watch->next = builder->stack->watches;
-	builder->stack->watches = watch;
-	return 0;
+	sysfs_path(path, sizeof(path), device, name);
+	return stack_watch_path(builder, path, value);
 }
 
 /* Takes the table over, also where it fails. */
@@ -439,21 +446,31 @@ static int build(struct stack *stack, struct gds_path_verdict *verdict)
 	int err;
 
 	stack->text[0] = '\0';
-	err = stack_build(&builder, stack->device, &stack->volume);
+	if (stack->btrfs_fd >= 0)
+		err = btrfs_build(&builder, stack->btrfs_fd, &stack->volume);
+	else
+		err = stack_build(&builder, stack->device, &stack->volume);
 	if (err)
 		stack->volume = NULL;
 	return err;
 }
 
-int stack_open(dev_t device, struct stack **stack_out, struct gds_path_verdict *verdict)
+int stack_open(dev_t device, int fd, struct stack **stack_out, struct gds_path_verdict *verdict)
 {
 	struct stack *stack = calloc(1, sizeof(*stack));
-	int err;
+	int err = 0;
 
 	if (!stack)
 		return stack_no_memory();
 	stack->device = device;
-	err = build(stack, verdict);
+	stack->btrfs_fd = -1;
+	if (btrfs_is(fd)) {
+		stack->btrfs_fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+		if (stack->btrfs_fd < 0)
+			err = gds_fail_errno(errno, "cannot keep a file system open");
+	}
+	if (!err)
+		err = build(stack, verdict);
 	if (err) {
 		stack_close(stack);
 		return err;
@@ -470,6 +487,8 @@ void stack_close(struct stack *stack)
 	free_watches(stack);
 	for (size_t i = 0; i < stack->disk_count; i++)
 		close(stack->disks[i].fd);
+	if (stack->btrfs_fd >= 0)
+		close(stack->btrfs_fd);
 	free(stack);
 }
 
@@ -493,12 +512,33 @@ static bool holds(const struct stack *stack)
 		if (watch->table) {
 			if (!table_holds(watch))
 				return false;
-		} else if (sysfs_get(watch->device, watch->name, value, sizeof(value)) ||
+		} else if (sysfs_text(watch->path, value, sizeof(value)) ||
 			   strcmp(value, watch->value) != 0) {
 			return false;
 		}
 	}
 	return true;
+}
+
+static int build_anew(struct stack *stack, struct gds_path_verdict *verdict)
+{
+	volumes_free(stack->volumes);
+	stack->volumes = NULL;
+	stack->volume = NULL;
+	free_watches(stack);
+	return build(stack, verdict);
+}
+
+bool stack_outgrown(struct stack *stack)
+{
+	struct gds_path_verdict verdict;
+	uint64_t now_ns = clock_now_ns();
+
+	if (stack->btrfs_fd < 0 || now_ns - stack->outgrown_ns < OUTGROWN_NS)
+		return false;
+	stack->outgrown_ns = now_ns;
+	/* What was known of chunks stays true: their addresses are never used again. */
+	return build_anew(stack, &verdict) == 0;
 }
 
 bool stack_confirm(struct stack *stack, uint64_t check)
@@ -511,11 +551,7 @@ bool stack_confirm(struct stack *stack, uint64_t check)
 	if (stack->volume && holds(stack))
 		return true;
 	stack->generation++;
-	volumes_free(stack->volumes);
-	stack->volumes = NULL;
-	stack->volume = NULL;
-	free_watches(stack);
-	if (build(stack, &verdict))
+	if (build_anew(stack, &verdict))
 		gds_warn("the volumes below a file system have changed: %s", verdict.reason);
 	else
 		gds_info("the volumes below a file system have changed: now %s", stack->text);

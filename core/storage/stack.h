@@ -26,8 +26,10 @@ struct stack_disk {
 struct stack_watch;
 
 struct stack {
-	dev_t device;           /* on top */
-	struct volume *volume;  /* on top; NULL where it could not be found out anew */
+	dev_t device;          /* on top: what stat(2) gives for files */
+	int btrfs_fd;          /* a file of the btrfs on top, which has a map of its own; else -1 */
+	uint64_t outgrown_ns;  /* when that was last looked at for new chunks */
+	struct volume *volume; /* on top; NULL where it could not be found out anew */
 	struct volume *volumes; /* all of them */
 	size_t disk_count;
 	struct stack_disk disks[STACK_DISKS_MAX];
@@ -38,11 +40,12 @@ struct stack {
 };
 
 /*
- * Finds out what `device` stands on, and opens the disks, with this process's own
+ * Finds out what the file system of the file `fd`, whose st_dev is `device`, stands on,
+ * and opens the disks, with this process's own
  * rights. Where that cannot be done, or the bytes below are not those above:
  * -EOPNOTSUPP, with the reason and a remedy in `verdict`. -ENOMEM with a message.
  */
-int stack_open(dev_t device, struct stack **stack, struct gds_path_verdict *verdict);
+int stack_open(dev_t device, int fd, struct stack **stack, struct gds_path_verdict *verdict);
 void stack_close(struct stack *stack);
 
 /*
@@ -52,5 +55,11 @@ void stack_close(struct stack *stack);
  * nothing where no volume can change.
  */
 bool stack_confirm(struct stack *stack, uint64_t check);
+
+/*
+ * A place was looked for that the stack does not have. Whether it is worth looking
+ * again: a btrfs may have grown.
+ */
+bool stack_outgrown(struct stack *stack);
 
 #endif
