@@ -171,6 +171,32 @@ int below_open(struct gds_reader *reader, struct reader_file *file,
 	return err;
 }
 
+int below_judge(struct reader_file *file, struct gds_path_verdict *verdict)
+{
+	const char *path = file->file->path;
+	char text[sizeof(verdict->reason)];
+	struct file_survey survey;
+
+	verdict_allow(verdict, "", "");
+	file_map_survey(file->map, &survey);
+	if (survey.changing) {
+		gds_text_set(text, sizeof(text), "%s is being written", path);
+		return verdict_allow(verdict, text, "read it while nobody writes it");
+	}
+	if (!survey.refused_bytes)
+		return 0;
+	if (survey.data_bytes || survey.zero_bytes) {
+		gds_text_set(text, sizeof(text),
+			     "a part of %s cannot be read from the device below, and goes by "
+			     "bounce: %s",
+			     path, survey.reason);
+		return verdict_allow(verdict, text, "");
+	}
+	gds_text_set(text, sizeof(text), "%s cannot be read from the device below: %s", path,
+		     survey.reason);
+	return verdict_refuse(verdict, text, "use mapped or bounce");
+}
+
 void below_close(struct gds_reader *reader, struct reader_file *file)
 {
 	if (!file->map)

@@ -28,6 +28,11 @@ struct reader_volumes {
  */
 int below_open(struct gds_reader *reader, struct reader_file *file,
 	       struct gds_path_verdict *verdict);
+/*
+ * Whether any of the file can be read from below: -EOPNOTSUPP with the verdict filled
+ * where nothing can; with a drawback in it where a part cannot.
+ */
+int below_judge(struct reader_file *file, struct gds_path_verdict *verdict);
 void below_close(struct gds_reader *reader, struct reader_file *file);
 
 /* The target for a disk of the volumes: they may have come to stand on another one. */

@@ -213,8 +213,9 @@ int dmabuf_judge(struct gds_reader *reader, struct reader_file *file, struct bac
 	}
 	if (file->file->block_device && !file->direct)
 		return verdict_refuse(verdict, file->reason, "use mapped or bounce");
-	if (!file->file->block_device && below_open(reader, file, verdict))
-		return -EOPNOTSUPP;
 	verdict_allow(verdict, "", "");
+	if (!file->file->block_device &&
+	    (below_open(reader, file, verdict) || below_judge(file, verdict)))
+		return -EOPNOTSUPP;
 	return judge_targets(reader, file, memory, verdict);
 }

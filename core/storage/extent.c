@@ -70,7 +70,8 @@ struct extent window_at(const struct extent_window *window, uint64_t offset)
 		skip = offset - extent.offset;
 		extent.offset = offset;
 		extent.bytes -= skip;
-		extent.physical += skip;
+		if (extent.kind == EXTENT_DATA)
+			extent.physical += skip;
 	}
 	return extent;
 }

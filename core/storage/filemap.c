@@ -38,14 +38,51 @@ static int refuse_file(struct gds_path_verdict *verdict, const char *path, const
 	return verdict_refuse(verdict, reason, remedy);
 }
 
-static int judge_file_system(const struct gds_file *file, struct gds_path_verdict *verdict)
+/* How the file system of a device is mounted; "" where this process does not see that. */
+struct mount_entry {
+	char type[32];
+	char options[256]; /* those of the file system itself */
+};
+
+static void find_mount(dev_t device, struct mount_entry *entry)
 {
+	FILE *mounts = fopen("/proc/self/mountinfo", "re");
+	unsigned int major_number;
+	unsigned int minor_number;
+	const char *separator;
+	char *line = NULL;
+	size_t size = 0;
+
+	*entry = (struct mount_entry){ 0 };
+	while (mounts && !entry->type[0] && getline(&line, &size, mounts) > 0) {
+		separator = strstr(line, " - ");
+		if (separator && sscanf(line, "%*d %*d %u:%u", &major_number, &minor_number) == 2 &&
+		    makedev(major_number, minor_number) == device)
+			sscanf(separator, " - %31s %*s %255s", entry->type, entry->options);
+	}
+	free(line);
+	if (mounts)
+		fclose(mounts);
+}
+
+/*
+ * statfs(2) alone may not be believed: 9p hands on what the file system of its server
+ * says. One without a block device is none of those meant here, but for btrfs, whose
+ * subvolumes have device numbers that no mount has.
+ */
+static int judge_file_system(const struct gds_file *file, const struct stat *status,
+			     const struct mount_entry *entry, struct gds_path_verdict *verdict)
+{
+	static const char *const known[] = { "ext4", "xfs", "btrfs" };
 	const char *name = file_system_name(file->fd);
+	bool btrfs = strcmp(name, "btrfs") == 0;
 	char what[128];
 
-	/* statfs(2) has one number for ext2 to ext4, which one driver serves. */
-	if (strcmp(name, "ext4") == 0 || strcmp(name, "xfs") == 0 || strcmp(name, "btrfs") == 0)
-		return 0;
+	if (major(status->st_dev) == 0 && (entry->type[0] || !btrfs))
+		name = entry->type[0] ? entry->type : "a file system without a block device";
+	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+		if (strcmp(name, known[i]) == 0)
+			return 0;
 	gds_text_set(what, sizeof(what),
 		     "is on %s: the device below is known for files on ext4, xfs and btrfs", name);
 	return refuse_file(verdict, file->path, what, "use mapped or bounce");
@@ -74,35 +111,17 @@ static int judge_attributes(const struct gds_file *file, struct gds_path_verdict
 	return 0;
 }
 
-/* Data that goes through ext4's journal may be there alone, and not in its place yet. */
-static bool mounted_with_data_journal(dev_t device)
-{
-	FILE *mounts = fopen("/proc/self/mountinfo", "re");
-	unsigned int major_number;
-	unsigned int minor_number;
-	char *line = NULL;
-	size_t size = 0;
-	bool found = false;
-
-	while (mounts && !found && getline(&line, &size, mounts) > 0)
-		found = sscanf(line, "%*d %*d %u:%u", &major_number, &minor_number) == 2 &&
-			makedev(major_number, minor_number) == device &&
-			strstr(line, "data=journal") != NULL;
-	free(line);
-	if (mounts)
-		fclose(mounts);
-	return found;
-}
-
-static int judge_flags(const struct gds_file *file, dev_t device, struct gds_path_verdict *verdict)
+static int judge_flags(const struct gds_file *file, const struct mount_entry *entry,
+		       struct gds_path_verdict *verdict)
 {
 	struct fsxattr attributes;
 	int flags = 0;
 
+	/* What goes through ext4's journal may be there alone, and not in its place yet. */
 	if (ioctl(file->fd, FS_IOC_GETFLAGS, &flags) == 0 && (flags & FS_JOURNAL_DATA_FL))
 		return refuse_file(verdict, file->path, "has its data journalled",
 				   "take the attribute j away (chattr -j)");
-	if (mounted_with_data_journal(device))
+	if (strstr(entry->options, "data=journal"))
 		return refuse_file(verdict, file->path, "is on a file system with data=journal",
 				   "mount it with data=ordered");
 	if (ioctl(file->fd, FS_IOC_FSGETXATTR, &attributes) == 0 &&
@@ -115,17 +134,20 @@ static int judge_flags(const struct gds_file *file, dev_t device, struct gds_pat
 
 int file_map_judge(const struct gds_file *file, dev_t *device, struct gds_path_verdict *verdict)
 {
+	struct mount_entry entry;
 	struct stat status;
-	int err = judge_file_system(file, verdict);
+	int err;
 
-	if (!err)
-		err = judge_attributes(file, verdict);
-	if (err)
-		return err;
 	if (fstat(file->fd, &status) != 0)
 		return gds_fail_errno(errno, "cannot look at %s", file->path);
 	*device = status.st_dev;
-	return judge_flags(file, status.st_dev, verdict);
+	find_mount(status.st_dev, &entry);
+	err = judge_file_system(file, &status, &entry, verdict);
+	if (!err)
+		err = judge_attributes(file, verdict);
+	if (!err)
+		err = judge_flags(file, &entry, verdict);
+	return err;
 }
 
 /* ---- Epochs ---- */
@@ -334,6 +356,12 @@ static void place_data(struct file_map *map, const struct extent *extent, uint64
 	}
 }
 
+static const char *map_failure(int err)
+{
+	return err == -EOPNOTSUPP || err == -ENOTTY ? "its file system does not tell where it is"
+						    : gds_errno_text(-err);
+}
+
 static void locate(struct file_map *map, uint64_t offset, uint64_t bytes, uint64_t check,
 		   struct spot *spot)
 {
@@ -344,7 +372,7 @@ static void locate(struct file_map *map, uint64_t offset, uint64_t bytes, uint64
 	*spot = (struct spot){ .bytes = bytes, .epoch = map->epoch };
 	if (err) {
 		spot->kind = SPOT_REFUSED;
-		spot->reason = gds_errno_text(-err);
+		spot->reason = map_failure(err);
 		return;
 	}
 	extent = window_at(window, offset);
@@ -372,9 +400,7 @@ void file_map_locate(struct file_map *map, uint64_t offset, uint64_t bytes, stru
 		err = begin_epoch(map, offset);
 	if (err && err != -EBUSY) {
 		spot->kind = SPOT_REFUSED;
-		spot->reason = err == -EOPNOTSUPP || err == -ENOTTY
-				       ? "its file system does not tell where files lie"
-				       : gds_errno_text(-err);
+		spot->reason = map_failure(err);
 	}
 	if (err)
 		return;
@@ -384,6 +410,52 @@ void file_map_locate(struct file_map *map, uint64_t offset, uint64_t bytes, stru
 		return;
 	}
 	locate(map, offset, bytes, 0, spot);
+}
+
+static void survey_run(struct file_map *map, const struct extent *extent, uint64_t bytes,
+		       struct file_survey *survey)
+{
+	struct spot spot = { .reason = extent_refusal(extent->flags) };
+
+	if (extent->kind == EXTENT_DATA)
+		place_data(map, extent, bytes, &spot);
+	if (extent->kind == EXTENT_ZEROS) {
+		survey->zero_bytes += bytes;
+	} else if (extent->kind == EXTENT_DATA && spot.kind == SPOT_DATA) {
+		survey->data_bytes += bytes;
+		survey->runs++;
+	} else {
+		survey->refused_bytes += bytes;
+		survey->reason = survey->reason ? survey->reason : spot.reason;
+	}
+}
+
+void file_map_survey(struct file_map *map, struct file_survey *survey)
+{
+	const struct extent_window *window;
+	struct extent extent;
+	uint64_t bytes;
+	int err = 0;
+
+	*survey = (struct file_survey){ 0 };
+	if (!epoch_stands(map))
+		err = begin_epoch(map, 0);
+	if (!err)
+		err = find_window(map, 0, 0, &window);
+	survey->changing = err == -EBUSY;
+	if (err && err != -EBUSY) {
+		survey->refused_bytes = map->stamp.bytes;
+		survey->reason = map_failure(err);
+	}
+	if (err)
+		return;
+	survey->whole = window->end >= map->stamp.bytes;
+	for (uint64_t offset = 0; offset < min_u64(window->end, map->stamp.bytes);
+	     offset += bytes) {
+		extent = window_at(window, offset);
+		bytes = min_u64(extent.bytes, map->stamp.bytes - offset);
+		survey_run(map, &extent, bytes, survey);
+	}
 }
 
 /* ---- Afterwards ---- */

@@ -89,7 +89,17 @@ void file_map_locate(struct file_map *map, uint64_t offset, uint64_t bytes, stru
 bool file_map_confirm(struct file_map *map, uint64_t check, uint64_t offset,
 		      const struct spot *spot);
 
-/* What is known of the file's extents, in words: of those from its beginning on. */
-void file_map_describe(struct file_map *map, char *text, size_t size);
+/* What the file is made of, from its beginning to the end of the first window. */
+struct file_survey {
+	size_t runs; /* on the device */
+	uint64_t data_bytes;
+	uint64_t zero_bytes;
+	uint64_t refused_bytes;
+	const char *reason; /* of the first refused run; static storage */
+	bool whole;         /* that is all of the file */
+	bool changing;      /* nothing can be told now */
+};
+
+void file_map_survey(struct file_map *map, struct file_survey *survey);
 
 #endif
