@@ -267,9 +267,12 @@ int aim_op(struct gds_reader *reader, struct op *op)
 	if (err || op->path != GDS_PATH_DMABUF)
 		return err;
 	err = aim_dmabuf(reader, op);
-	if (!err)
-		op->slot->in_flight++;
-	return err;
+	if (err)
+		return err;
+	op->slot->in_flight++;
+	if (aim_is_below(op))
+		below_enter(reader, op->read->route->file);
+	return 0;
 }
 
 struct lane_read aim_lane_read(const struct gds_reader *reader, const struct op *op)
@@ -295,9 +298,11 @@ struct lane_read aim_lane_read(const struct gds_reader *reader, const struct op 
 	return lane_read;
 }
 
-void aim_landed(struct op *op)
+void aim_landed(const struct op *op)
 {
 	op->slot->in_flight--;
+	if (aim_is_below(op))
+		below_leave(op->read->route->file);
 }
 
 void aim_prove(struct gds_reader *reader, struct op *op, int result)

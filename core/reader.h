@@ -138,6 +138,8 @@ struct gds_reader {
 	struct op *held_first; /* landed, until their files are seen to be unchanged */
 	struct op **held_last;
 	uint64_t checks; /* times that this was looked at */
+	bool staying;    /* the thread that drives will go on until something is complete */
+	struct reader_file *active; /* files that are read from below */
 	struct reader_volumes *volumes;
 	struct reader_target *targets; /* below files */
 	struct dmabuf_map *maps;
@@ -231,7 +233,7 @@ int aim_op(struct gds_reader *reader, struct op *op);
 /* What the lane is to do for an operation that was aimed, not straight into host pages. */
 struct lane_read aim_lane_read(const struct gds_reader *reader, const struct op *op);
 /* An operation by dmabuf is out of the lane: lets go of its slot. */
-void aim_landed(struct op *op);
+void aim_landed(const struct op *op);
 /* Settles its proof, if it is a canary. */
 void aim_prove(struct gds_reader *reader, struct op *op, int result);
 /* Whether the operation goes by the devices below its file, which may have changed. */

@@ -7,6 +7,7 @@
 #include "path/verdict.h"
 #include "reader.h"
 #include "storage/file.h"
+#include "storage/lease.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -131,6 +132,48 @@ static int get_volumes(struct gds_reader *reader, dev_t device, int fd,
 	return open_volumes(reader, device, fd, volumes, verdict);
 }
 
+/* ---- Leases ---- */
+
+void below_enter(struct gds_reader *reader, struct reader_file *file)
+{
+	file->in_flight++;
+	if (file->active)
+		return;
+	file->active = true;
+	file->lease_tried = false;
+	file->active_next = reader->active;
+	reader->active = file;
+}
+
+void below_take_leases(struct gds_reader *reader)
+{
+	for (struct reader_file *file = reader->active; file; file = file->active_next) {
+		if (file->lease_tried)
+			continue;
+		file->lease_tried = true;
+		file->leased = lease_take(file->file);
+	}
+}
+
+void below_give_leases(struct gds_reader *reader, bool all)
+{
+	struct reader_file **link = &reader->active;
+	struct reader_file *file;
+
+	while ((file = *link) != NULL) {
+		if (file->leased && (all || !file->in_flight || !lease_stands(file->file))) {
+			file->leased = false;
+			lease_give(file->file);
+		}
+		if (file->in_flight) {
+			link = &file->active_next;
+		} else {
+			*link = file->active_next;
+			file->active = false;
+		}
+	}
+}
+
 /* ---- Files ---- */
 
 static uint64_t together(struct plan_map *plan, uint64_t offset, uint64_t bytes)
@@ -201,6 +244,7 @@ void below_close(struct gds_reader *reader, struct reader_file *file)
 {
 	if (!file->map)
 		return;
+	below_give_leases(reader, false); /* it has nothing in flight */
 	file_map_close(file->map);
 	file->map = NULL;
 	if (--file->volumes->files == 0)

@@ -7,9 +7,8 @@
 #define GDS_PATH_BELOW_H
 
 #include "path/dmabuf.h"
+#include "path/route.h"
 #include "storage/filemap.h"
-
-struct reader_file;
 
 /* What a file system stands on. Kept as long as files of it are. */
 struct reader_volumes {
@@ -38,6 +37,21 @@ void below_close(struct gds_reader *reader, struct reader_file *file);
 /* The target for a disk of the volumes: they may have come to stand on another one. */
 int below_target(struct gds_reader *reader, struct reader_volumes *volumes, uint32_t disk,
 		 struct reader_target **target);
+
+/* An operation by the devices below sets out, and is back. */
+void below_enter(struct gds_reader *reader, struct reader_file *file);
+static inline void below_leave(struct reader_file *file)
+{
+	file->in_flight--;
+}
+
+/*
+ * Leases keep writers from files that are read, where the kernel grants them, but only
+ * as long as a thread stays to drive: one that has left would keep them waiting for no
+ * good. Given back are those that someone waits for, or that no operation needs; or all.
+ */
+void below_take_leases(struct gds_reader *reader);
+void below_give_leases(struct gds_reader *reader, bool all);
 
 /* When the reader is closed: the targets, whose maps are closed with them. */
 void below_close_targets(struct gds_reader *reader);

@@ -42,6 +42,11 @@ struct reader_file {
 	struct file_map *map; /* NULL of a block device, and where that cannot be */
 	struct reader_volumes *volumes;
 	struct plan_map plan;
+	uint32_t in_flight; /* operations by the devices below */
+	bool active;        /* in the reader's list of those that have any, or had a moment ago */
+	bool leased;
+	bool lease_tried;
+	struct reader_file *active_next;
 };
 
 /* What a reader keeps for a buffer. */

@@ -173,6 +173,7 @@ int gds_file_open(struct gds_file **file_out, const char *path)
 		return gds_fail_errno(ENOMEM, "cannot open %s", path);
 	file->fd = -1;
 	file->buffered_fd = -1;
+	pthread_mutex_init(&file->lease_lock, NULL);
 	file->path = strdup(path);
 	file->block_device = S_ISBLK(status.st_mode);
 	file->device = status.st_rdev;
@@ -206,6 +207,7 @@ void gds_file_close(struct gds_file *file)
 		close(file->buffered_fd);
 	if (file->fd >= 0)
 		close(file->fd);
+	pthread_mutex_destroy(&file->lease_lock);
 	free(file->path);
 	free(file);
 }

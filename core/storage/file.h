@@ -5,6 +5,7 @@
 
 #include "attach.h"
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -28,6 +29,8 @@ struct gds_file {
 	 * does, as it was last looked up by anyone. A hint: see storage/filemap.h.
 	 */
 	atomic_uint_fast64_t fingerprint;
+	pthread_mutex_t lease_lock;
+	unsigned lease_holders;
 };
 
 struct stat;

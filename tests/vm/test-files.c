@@ -866,11 +866,12 @@ static void many_small_files_are_right(void **state)
  * and its offset. So a byte of another file, of a version that never was, or of another
  * place gives itself away.
  */
-#define RACE_BYTES (2 * MIB)
+#define RACE_BYTES (4 * MIB)
 #define RACE_FILE  7
 
 enum {
-	RACE_ROUNDS = 250, /* of the reader */
+	RACE_ROUNDS = 150, /* of the reader */
+	PAUSE_US = 30000,  /* at most between two changes, so that reads begin in peace */
 	TAKERS = 3,        /* other files that take over blocks */
 };
 
@@ -948,6 +949,7 @@ static void *writer_main(void *argument)
 			replace(race, &random, words);
 		else
 			rewrite(race, &random, words);
+		usleep((useconds_t)random_below(&random, PAUSE_US));
 	}
 	free(words);
 	return NULL;
@@ -1032,8 +1034,21 @@ static void read_raced(struct race *race, unsigned rounds)
 		      after.retries - before.retries, after.fallbacks - before.fallbacks);
 }
 
+/* Slow enough that files change while they are read: in small pieces, few at once. */
+static struct gds_reader *use_slow_reader(void)
+{
+	struct gds_reader_options options = { .size = sizeof(options),
+					      .queue_depth = 2,
+					      .transfer_bytes = 32 << 10 };
+	struct gds_reader *before = reader;
+
+	must(gds_reader_open(&reader, &options));
+	return before;
+}
+
 static void race(const char *file_system, bool by_rename)
 {
+	struct gds_reader *usual;
 	struct race race = { .by_rename = by_rename,
 			     .seed = (unsigned)random_u64(&random_numbers) };
 	uint64_t *words = malloc(RACE_BYTES);
@@ -1041,17 +1056,19 @@ static void race(const char *file_system, bool by_rename)
 	pthread_t writer;
 	pthread_t taker;
 
-	need_vm();
 	assert_non_null(words);
 	/* Small, so that freed blocks are soon taken by others. */
 	make_file_system(file_system, "/dev/nvme0n1p2", "");
 	replace(&race, &random, words);
 	assert_int_equal(pthread_create(&writer, NULL, writer_main, &race), 0);
 	assert_int_equal(pthread_create(&taker, NULL, taker_main, &race), 0);
+	usual = use_slow_reader();
 	read_raced(&race, (unsigned)test_number("GDS_TEST_ROUNDS", RACE_ROUNDS));
 	atomic_store(&race.stop, true);
 	pthread_join(writer, NULL);
 	pthread_join(taker, NULL);
+	gds_reader_close(reader);
+	reader = usual;
 	need(umount(MOUNT) == 0, MOUNT);
 	free(words);
 }
