@@ -195,11 +195,13 @@ struct lane_read aim_lane_read(const struct gds_reader *reader, const struct op 
 		.length = op->io.length,
 		.file = route->file->slot,
 	};
+	const struct backend_memory *memory;
 	uint64_t place;
 
 	if (op->path == GDS_PATH_DMABUF) {
-		dma_memory(op, &place);
-		lane_read.address = (void *)(uintptr_t)(op->slot->offset + place % SLICE_BYTES);
+		memory = dma_memory(op, &place);
+		lane_read.address =
+			(void *)(uintptr_t)(op->slot->offset + place % memory->slice_bytes);
 		lane_read.buffer = op->slot->slot;
 	} else {
 		lane_read.address = op->pool->memory + staging_offset(op->pool, op->chunk);

@@ -238,6 +238,24 @@ static void random_reads_in_the_pair_shape_are_right(void **state)
 	random_reads("udmabuf", GDS_DMABUF_PAIRS, false);
 }
 
+#define UDMABUF_LIMIT "/sys/module/udmabuf/parameters/size_limit_mb"
+
+/* Nearly every read crosses slices, and so would chunks of scratch memory. */
+static void random_reads_into_slices_as_small_as_udmabuf_asks_for_are_right(void **state)
+{
+	char before[32] = "";
+	int fd;
+
+	(void)state;
+	need_vm();
+	fd = open(UDMABUF_LIMIT, O_RDWR | O_CLOEXEC);
+	assert_true(read(fd, before, sizeof(before) - 1) > 0);
+	assert_int_equal(pwrite(fd, "1", 1, 0), 1);
+	random_reads("udmabuf", GDS_DMABUF_NEWEST, false);
+	assert_int_equal(pwrite(fd, before, strlen(before), 0), strlen(before));
+	close(fd);
+}
+
 static void random_reads_into_a_dma_heap_are_right(void **state)
 {
 	(void)state;
@@ -542,6 +560,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(random_reads_into_udmabuf_are_right),
 		cmocka_unit_test(random_reads_in_the_pair_shape_are_right),
+		cmocka_unit_test(random_reads_into_slices_as_small_as_udmabuf_asks_for_are_right),
 		cmocka_unit_test(random_reads_into_a_dma_heap_are_right),
 		cmocka_unit_test(random_reads_into_vgem_are_right),
 		cmocka_unit_test(random_reads_into_virtio_gpu_are_right),
