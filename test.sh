@@ -164,7 +164,12 @@ stage_release() { build release release; }
 stage_asan() { build asan asan && run_ctest asan asan; }
 stage_tsan() { build tsan tsan && run_ctest tsan tsan; }
 stage_vm() { vm vm -- build/kernel-tests; }
-stage_direct() { vm direct -- tests/vm/run; }
+stage_direct()
+{
+    # With the model, where there is one, for the examples.
+    mkdir -p "$GDS_CACHE/models"
+    vm direct --share "$GDS_CACHE/models" -- tests/vm/run
+}
 stage_vm_debug() { vm vm-debug --debug --timeout 3000 -- build/kernel-tests; }
 stage_vm_strict() { vm vm-strict --iommu strict -- build/kernel-tests; }
 stage_vm_pt() { vm vm-pt --iommu pt -- build/kernel-tests; }
