@@ -24,6 +24,7 @@ VOCABULARY = os.path.join(CACHE, "models/all-MiniLM-L6-v2.vocabulary.txt")
 LAYER = "VK_LAYER_KHRONOS_validation"
 LAYER_FILE = "/usr/share/vulkan/explicit_layer.d/VkLayer_khronos_validation.json"
 TENSOR = "embeddings.word_embeddings.weight"
+NO_VULKAN = re.compile(r"no Vulkan (loader|driver|1\.2 device)|Vulkan (loader finds|drivers find) no")
 
 
 class ExampleTest(unittest.TestCase):
@@ -39,14 +40,15 @@ class ExampleTest(unittest.TestCase):
                 file.write(data)
         return path
 
-    def run_example(self, name, *arguments, status=0, **environment):
+    def run_example(self, name, *arguments, status=0, input=None, stdin=None, **environment):
         """Its output, of which an unexpected exit status is a failure."""
         program = os.path.join(BUILD, "examples", name)
         if not os.path.exists(program):
             self.skipTest(f"{name} was not built: cmake said what it lacks")
+        source = {"input": input} if input is not None else {"stdin": stdin}
         done = subprocess.run([program, *map(str, arguments)], capture_output=True, text=True,
-                              env={**os.environ, **environment}, timeout=120)
-        if done.returncode == 1 and re.search("^no Vulkan", done.stderr, re.M):
+                              env={**os.environ, **environment}, timeout=120, **source)
+        if done.returncode == 1 and NO_VULKAN.search(done.stderr):
             self.skipTest(done.stderr.strip())
         self.assertEqual(done.returncode, status, done.stdout + done.stderr)
         return done.stdout if status == 0 else done.stderr
@@ -77,6 +79,85 @@ class VulkanMinimal(ExampleTest):
                       self.run_example("vulkan-minimal", "/nonexistent/file", status=1))
         self.assertIn("less than a block",
                       self.run_example("vulkan-minimal", self.path("small", b"?"), status=1))
+
+
+DEVICES = ("host", "vulkan")
+
+
+class StreamShards(ExampleTest):
+    def shards(self):
+        numbers = random.Random(3)
+        sizes = [0, 1, 4095, 4096, (20 << 20) + 3, 8 << 20, 0] + [numbers.randrange(9000)
+                                                                  for _ in range(60)]
+        for i, size in enumerate(sizes):
+            yield self.path(f"shard{i}", numbers.randbytes(size))
+
+    def test_checksums_are_those_of_the_files(self):
+        shards = {}
+        for path in self.shards():
+            with open(path, "rb") as file:
+                data = file.read()
+            shards[path] = (f"{zlib.crc32(data):08x}", len(data))
+        for device in DEVICES:
+            with self.subTest(device):
+                output = self.run_example("stream-shards", "--device", device, *shards)
+                found = re.findall(r"^([0-9a-f]{8}) +(\d+)  (.*)$", output, re.M)
+                self.assertEqual({path: (crc, int(size)) for crc, size, path in found}, shards)
+                self.assertEqual(len(found), len(shards))
+                carried = sum(map(int, re.findall(r"^(\d+) bytes by the path", output, re.M)))
+                self.assertEqual(carried, sum(size for _, size in shards.values()))
+
+    def test_says_what_is_wrong(self):
+        self.assertIn("Usage", self.run_example("stream-shards", status=2))
+        self.assertIn("/nonexistent/shard", self.run_example(
+            "stream-shards", "--device", "host", "/nonexistent/shard", status=1))
+        self.assertIn("no backend", self.run_example(
+            "stream-shards", "--device", "nosuch", self.path("shard", b"?"), status=1))
+
+
+class Epoll(ExampleTest):
+    def serve(self, requests, device):
+        return self.run_example("epoll", device, input=requests)
+
+    def test_answers_every_request(self):
+        numbers = random.Random(4)
+        data = numbers.randbytes(3_000_001)
+        path = self.path("a file", data)
+        expected = {f"0 1 {self.path('absent')}": "cannot open", f"0 4194305 {path}": "at most",
+                    "not a request": "no OFFSET", f"0 9 {self.folder}": "directory",
+                    f"{len(data)} 10 {path}": "0 bytes, CRC-32 00000000"}
+        for _ in range(60):
+            offset, length = numbers.randrange(len(data)), numbers.randrange(900_000)
+            piece = data[offset:offset + length]
+            expected[f"{offset} {length} {path}"] = \
+                f"{len(piece)} bytes, CRC-32 {zlib.crc32(piece):08x}"
+        for device in DEVICES:
+            with self.subTest(device):
+                # The last line lacks its end.
+                answers = self.serve("\n".join(expected), device).splitlines()
+                self.assertEqual(len(answers), len(expected))
+                for request, answer in expected.items():
+                    (line,) = [line for line in answers if line.startswith(request + ": ")]
+                    self.assertIn(answer, line)
+
+    def test_answers_while_more_requests_may_come(self):
+        path = self.path("data", b"abc" * 1000)
+        program = os.path.join(BUILD, "examples/epoll")
+        with subprocess.Popen([program, "host"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                              text=True) as process:
+            for length in (3, 300, 3000):
+                process.stdin.write(f"0 {length} {path}\n")
+                process.stdin.flush()
+                self.assertIn(f"{length} bytes", process.stdout.readline())
+            process.stdin.close()
+            self.assertEqual(process.wait(timeout=60), 0)
+
+    def test_says_what_is_wrong(self):
+        with open(self.path("requests", b"0 1 x\n"), "rb") as requests:
+            self.assertIn("must be a pipe", self.run_example("epoll", "host", stdin=requests,
+                                                             status=1))
+        self.assertIn("a line of more", self.run_example("epoll", "host", input="x" * 9000,
+                                                         status=1))
 
 
 def safetensors(rows, before=0, dtype="F32"):
