@@ -164,7 +164,12 @@ stage_release() { build release release; }
 stage_asan() { build asan asan && run_ctest asan asan; }
 stage_tsan() { build tsan tsan && run_ctest tsan tsan; }
 stage_vm() { vm vm -- build/kernel-tests; }
-stage_direct() { vm direct -- tests/vm/run; }
+stage_direct()
+{
+    # With the model, where there is one, for the examples.
+    mkdir -p "$GDS_CACHE/models"
+    vm direct --share "$GDS_CACHE/models" -- tests/vm/run
+}
 stage_vm_debug() { vm vm-debug --debug --timeout 3000 -- build/kernel-tests; }
 stage_vm_strict() { vm vm-strict --iommu strict -- build/kernel-tests; }
 stage_vm_pt() { vm vm-pt --iommu pt -- build/kernel-tests; }
@@ -240,6 +245,8 @@ mkdir -p "$logs" "$GDS_CACHE" || exit 1
 if $install; then
     scripts/install-packages build test >"$logs/packages.log" 2>&1 ||
         { tail -n 20 "$logs/packages.log" >&2; fail "could not install the packages"; }
+    # For the tests of the examples, which say that they were skipped where it is missing.
+    scripts/fetch-model --vocabulary "$GDS_CACHE/models" >"$logs/model.log" 2>&1 || true
 fi
 
 [[ ${#selected[@]} -gt 0 ]] || mapfile -t selected < <(choose_stages)
