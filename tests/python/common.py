@@ -38,6 +38,16 @@ def vulkan_device():
     raise unittest.SkipTest(f"no Vulkan device: {missing.get('vulkan', 'not built in')}")
 
 
+def real_model():
+    """The path of a real model's weights, if they are in the cache, or the test is skipped."""
+    cache = os.environ.get("GDS_CACHE") or os.path.join(
+        os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "gds")
+    path = os.path.join(cache, "models", "all-MiniLM-L6-v2.safetensors")
+    if not os.path.exists(path):
+        raise unittest.SkipTest("the real model is not in the cache: scripts/fetch-model gets it")
+    return path
+
+
 def collect():
     """Lets go of what is no longer referenced, cycles too."""
     for _ in range(3):

@@ -299,7 +299,7 @@ class Tensor:
         return {
             "shape": self.shape,
             "typestr": self.dtype.typestr,
-            "data": (address if 0 not in self.shape else 0, False),
+            "data": (address, False),
             "strides": None if self.contiguous else strides,
             "version": 3,
         }
