@@ -149,12 +149,16 @@ static int pass_gate(struct gds_reader *reader, struct op *op, const struct back
 
 static int aim_dmabuf(struct gds_reader *reader, struct op *op)
 {
+	const struct reader_file *file = op->read->route->file;
 	struct gds_path_verdict verdict;
 	struct dmabuf_map *map;
 	uint64_t place;
 	struct backend_memory *memory = dma_memory(op, &place);
 	int err;
 
+	/* A dma-buf belongs to the descriptor with O_DIRECT, which may be given up by now. */
+	if (!file->map && !file->direct)
+		return leave_dmabuf(reader, op, file->reason, "use mapped or bounce");
 	err = dmabuf_map_get(reader, op->target, memory, &map);
 	if (err)
 		return err;
@@ -281,13 +285,15 @@ struct lane_read aim_lane_read(const struct gds_reader *reader, const struct op 
 		.token = (uint64_t)(op - reader->ops),
 		.length = op->io.length,
 	};
+	const struct backend_memory *memory;
 	uint64_t place;
 
 	if (op->path == GDS_PATH_DMABUF) {
-		dma_memory(op, &place);
+		memory = dma_memory(op, &place);
 		lane_read.offset = op->spot.offset;
 		lane_read.file = op->target->slot;
-		lane_read.address = (void *)(uintptr_t)(op->slot->offset + place % SLICE_BYTES);
+		lane_read.address =
+			(void *)(uintptr_t)(op->slot->offset + place % memory->slice_bytes);
 		lane_read.buffer = op->slot->slot;
 	} else {
 		lane_read.offset = op->io.offset;
@@ -314,12 +320,13 @@ void aim_prove(struct gds_reader *reader, struct op *op, int result)
 	if (!proof)
 		return;
 	op->proof = NULL;
-	if (result != (int)op->io.length) {
+	if (result <= 0) {
 		canary_void(reader, proof);
 		return;
 	}
+	/* Also of a short read: what is said to have arrived is not taken unseen. */
 	memory = dma_memory(op, &place);
-	canary_finish(reader, proof, memory, place, op->io.length);
+	canary_finish(reader, proof, memory, place, (uint32_t)result);
 }
 
 void aim_copy_source(const struct op *op, struct backend_copy *copy)
