@@ -6,11 +6,13 @@
 #include "base/log.h"
 #include "path/verdict.h"
 #include "reader.h"
+#include "storage/drive.h"
 #include "storage/file.h"
 #include "storage/lease.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -238,6 +240,41 @@ int below_judge(struct reader_file *file, struct gds_path_verdict *verdict)
 	gds_text_set(text, sizeof(text), "%s cannot be read from the device below: %s", path,
 		     survey.reason);
 	return verdict_refuse(verdict, text, "use mapped or bounce");
+}
+
+void below_describe(struct reader_file *file, char *layout, size_t size)
+{
+	struct file_survey survey;
+
+	layout[0] = '\0';
+	if (!file->map)
+		return;
+	file_map_survey(file->map, &survey);
+	gds_text_set(layout, size,
+		     "on %s, %s%zu runs of %" PRIu64 " bytes, %" PRIu64 " bytes of zeros",
+		     file->volumes->stack->text, survey.whole ? "" : "at its beginning ",
+		     survey.runs, survey.data_bytes, survey.zero_bytes);
+	if (survey.refused_bytes) {
+		size_t used = strlen(layout);
+
+		gds_text_set(layout + used, size - used,
+			     ", %" PRIu64 " bytes not readable there: %s", survey.refused_bytes,
+			     survey.reason);
+	}
+}
+
+void below_describe_drives(const struct reader_file *file, char *drives, size_t size)
+{
+	const struct reader_target *target;
+	char line[256];
+	size_t used = 0;
+
+	drives[0] = '\0';
+	for (size_t i = 0; (target = reader_target_of(file, i)) != NULL && used < size; i++) {
+		drive_describe(target->device, line, sizeof(line));
+		gds_text_set(drives + used, size - used, "%s%s", i ? "\n" : "", line);
+		used = strlen(drives);
+	}
 }
 
 void below_close(struct gds_reader *reader, struct reader_file *file)

@@ -119,7 +119,11 @@ int __wrap_ioctl(int fd, unsigned long request, ...)
 	uint64_t *bytes;
 	va_list arguments;
 
-	assert_int_equal(request, BLKGETSIZE64);
+	/* Files have no place on a device here. */
+	if (request != BLKGETSIZE64) {
+		errno = ENOTTY;
+		return -1;
+	}
 	va_start(arguments, request);
 	bytes = va_arg(arguments, uint64_t *);
 	va_end(arguments);
