@@ -125,13 +125,16 @@ static int open_volumes(struct gds_reader *reader, dev_t device, int fd,
 	return 0;
 }
 
-static int get_volumes(struct gds_reader *reader, dev_t device, int fd,
+static int get_volumes(struct gds_reader *reader, const struct gds_file *file,
 		       struct reader_volumes **volumes, struct gds_path_verdict *verdict)
 {
+	int err;
+
 	for (*volumes = reader->volumes; *volumes; *volumes = (*volumes)->next)
-		if ((*volumes)->stack->device == device)
+		if ((*volumes)->stack->device == file->on)
 			return 0;
-	return open_volumes(reader, device, fd, volumes, verdict);
+	err = file->block_device ? 0 : file_map_judge_file_system(file, verdict);
+	return err ? err : open_volumes(reader, file->on, file->fd, volumes, verdict);
 }
 
 /* ---- Leases ---- */
@@ -188,19 +191,23 @@ static uint64_t together(struct plan_map *plan, uint64_t offset, uint64_t bytes)
 	return spot.kind == SPOT_ZEROS ? min_u64(spot.bytes, ZEROS_BYTES) : spot.bytes;
 }
 
+bool below_is(const struct gds_file *file)
+{
+	return !file->block_device || stack_is_volume(file->device);
+}
+
 int below_open(struct gds_reader *reader, struct reader_file *file,
 	       struct gds_path_verdict *verdict)
 {
 	struct reader_volumes *volumes;
-	dev_t device;
 	int err;
 
 	if (file->map)
 		return 0;
 	verdict_refuse(verdict, "", "");
-	err = file_map_judge(file->file, &device, verdict);
+	err = file->file->block_device ? 0 : file_map_judge_file(file->file, verdict);
 	if (!err)
-		err = get_volumes(reader, device, file->file->fd, &volumes, verdict);
+		err = get_volumes(reader, file->file, &volumes, verdict);
 	if (!err) {
 		err = file_map_open(&file->map, file->file, volumes->stack);
 		if (!err) {

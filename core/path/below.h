@@ -21,6 +21,9 @@ struct reader_volumes {
 /* Most bytes of zeros that are laid out at once. */
 #define ZEROS_BYTES (UINT32_C(1) << 20)
 
+/* Whether the file is read from devices below it, if directly at all, and not by itself. */
+bool below_is(const struct gds_file *file);
+
 /*
  * Readies the file for being read from below: its map and its targets. A negative
  * errno, with the verdict filled, where that cannot be. Called by the driver.
