@@ -233,7 +233,8 @@ int below_judge(struct reader_file *file, struct gds_path_verdict *verdict)
 	verdict_allow(verdict, "", "");
 	file_map_survey(file->map, &survey);
 	if (survey.changing) {
-		gds_text_set(text, sizeof(text), "%s is being written", path);
+		gds_text_set(text, sizeof(text),
+			     "%s is being written, or its times lie in the future", path);
 		return verdict_allow(verdict, text, "read it while nobody writes it");
 	}
 	if (!survey.refused_bytes)

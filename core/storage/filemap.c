@@ -414,19 +414,24 @@ static void locate(struct file_map *map, uint64_t offset, uint64_t bytes, uint64
 		spot->kind = SPOT_ZEROS;
 		break;
 	case EXTENT_REFUSED:
-		spot->kind = SPOT_REFUSED;
+		/* What has no place yet was written after the epoch's flush. */
+		spot->kind = extent.flags & FIEMAP_EXTENT_DELALLOC ? SPOT_CHANGING : SPOT_REFUSED;
 		spot->reason = extent_refusal(extent.flags);
 		break;
 	}
 }
 
+/* The epoch that holds, or a new one. */
+static int need_epoch(struct file_map *map, uint64_t offset)
+{
+	return epoch_stands(map) ? 0 : begin_epoch(map, offset);
+}
+
 void file_map_locate(struct file_map *map, uint64_t offset, uint64_t bytes, struct spot *spot)
 {
-	int err = 0;
+	int err = need_epoch(map, offset);
 
 	*spot = (struct spot){ .kind = SPOT_CHANGING, .bytes = bytes };
-	if (!epoch_stands(map))
-		err = begin_epoch(map, offset);
 	if (err && err != -EBUSY) {
 		spot->kind = SPOT_REFUSED;
 		spot->reason = map_failure(err);
@@ -439,6 +444,11 @@ void file_map_locate(struct file_map *map, uint64_t offset, uint64_t bytes, stru
 		return;
 	}
 	locate(map, offset, bytes, 0, spot);
+	if (spot->kind != SPOT_CHANGING)
+		return;
+	end_epoch(map);
+	if (need_epoch(map, offset) == 0 && offset < map->stamp.bytes)
+		locate(map, offset, bytes, 0, spot);
 }
 
 static void survey_run(struct file_map *map, const struct extent *extent, uint64_t bytes,
@@ -464,11 +474,9 @@ void file_map_survey(struct file_map *map, struct file_survey *survey)
 	const struct extent_window *window;
 	struct extent extent;
 	uint64_t bytes;
-	int err = 0;
+	int err = need_epoch(map, 0);
 
 	*survey = (struct file_survey){ 0 };
-	if (!epoch_stands(map))
-		err = begin_epoch(map, 0);
 	if (!err)
 		err = find_window(map, 0, 0, &window);
 	survey->changing = err == -EBUSY;

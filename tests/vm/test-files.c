@@ -28,6 +28,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -843,6 +844,7 @@ static void a_user_who_may_not_open_the_disk_reads_by_another_path(void **state)
 static void many_small_files_are_right(void **state)
 {
 	const size_t count = test_number("GDS_TEST_FILES", 1000);
+	const struct rlimit descriptors = { count + 1000, count + 1000 };
 	const uint64_t share = 8 * BLOCK;
 	struct gds_batch_options options = { .size = sizeof(options), .path = GDS_PATH_DMABUF };
 	struct gds_file **files = calloc(count, sizeof(struct gds_file *));
@@ -855,7 +857,7 @@ static void many_small_files_are_right(void **state)
 	need_vm();
 	assert_non_null(files);
 	assert_non_null(all);
-	run("ulimit -n 20000");
+	need(setrlimit(RLIMIT_NOFILE, &descriptors) == 0, "setrlimit");
 	make_file_system("xfs", "/dev/nvme0n1", "");
 	must(gds_buffer_alloc(&room, device, count * share, 0));
 	must(gds_batch_create(&batch, reader, &options));
@@ -1062,7 +1064,7 @@ static void read_raced(const struct race *race, const char *file_system, unsigne
 		else if (path == GDS_PATH_DMABUF && bytes == -ESTALE)
 			stale++;
 		else
-			fail_msg("%" PRId64 ": %s", bytes, gds_last_error());
+			fail_msg("%" PRId64 " by path %d: %s", bytes, path, gds_last_error());
 		direct += result.path_bytes[GDS_PATH_DMABUF];
 		gds_file_close(file);
 	}
