@@ -539,8 +539,8 @@ static void check_good_read(struct world *world, const struct test_batch *batch,
 			CHECK(world, view[i] == SIMULATED_POISON);
 	}
 	CHECK(world, !read->lost_ends);
-	CHECK(world, read->buffer->spoiled ||
-			     memcmp(view, storage->image + request->offset, bytes) == 0);
+	CHECK(world,
+	      read->buffer->spoiled || memcmp(view, storage->image + request->offset, bytes) == 0);
 	for (int path = 0; path < GDS_PATH_COUNT; path++)
 		sum += result->path_bytes[path];
 	CHECK(world, batch->shrunk ? sum >= bytes : sum == bytes);
