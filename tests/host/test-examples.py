@@ -115,6 +115,26 @@ class StreamShards(ExampleTest):
             "stream-shards", "--device", "nosuch", self.path("shard", b"?"), status=1))
 
 
+class CustomBackend(ExampleTest):
+    def test_reads_into_memory_of_its_own(self):
+        data = random.Random(5).randbytes((2 << 20) + 9)
+        path = self.path("data", data)
+        for device, carrier in (("memfd", "mapped"), ("memfd:card", "bounce")):
+            with self.subTest(device):
+                output = self.run_example("custom-backend", device, path)
+                self.assertIn("memfd: memory shared between processes", output)
+                self.assertIn(f"CRC-32 {zlib.crc32(data):08x}, of the buffer and of its memfd",
+                              output)
+                self.assertRegex(output, f"\\d{{7}} bytes by the path {carrier}")
+
+    def test_says_what_is_wrong(self):
+        path = self.path("data", b"data")
+        self.assertIn("no device memfd:x",
+                      self.run_example("custom-backend", "memfd:x", path, status=1))
+        self.assertIn("not of a registered backend",
+                      self.run_example("custom-backend", "host", path, status=1))
+
+
 class Epoll(ExampleTest):
     def serve(self, requests, device):
         return self.run_example("epoll", device, input=requests)
