@@ -10,7 +10,7 @@ set -uo pipefail
 examples=${GDS_BUILD_DIR:?}/examples
 model=${GDS_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/gds}/models/all-MiniLM-L6-v2.safetensors
 output=$(mktemp) || exit 1
-trap 'rm -f "$output"' EXIT
+trap 'rm -f "$output" "$output.png"' EXIT
 
 skip()
 {
@@ -65,7 +65,6 @@ nearest_answers_from_the_matrix_that_the_drive_wrote()
 	says "^   1  0.6904  kings$"
 	says "^Checked against the CPU: 30522 cosines"
 	says "^Drawn: "
-	rm -f "$output.png"
 }
 
 custom_backend_exports_memory_that_the_drive_writes()
