@@ -10,7 +10,7 @@ set -uo pipefail
 examples=${GDS_BUILD_DIR:?}/examples
 model=${GDS_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/gds}/models/all-MiniLM-L6-v2.safetensors
 output=$(mktemp) || exit 1
-trap 'rm -f "$output"' EXIT
+trap 'rm -f "$output" "$output.png"' EXIT
 
 skip()
 {
@@ -65,7 +65,19 @@ nearest_answers_from_the_matrix_that_the_drive_wrote()
 	says "^   1  0.6904  kings$"
 	says "^Checked against the CPU: 30522 cosines"
 	says "^Drawn: "
-	rm -f "$output.png"
+}
+
+custom_backend_exports_memory_that_the_drive_writes()
+{
+	head -c 16M /dev/urandom | dd of=/dev/nvme0n1 bs=1M oflag=direct iflag=fullblock status=none
+	local crc
+	crc=$(python3 -c "
+import zlib
+print(f'{zlib.crc32(open(\"/dev/nvme0n1\", \"rb\").read(9000000)):08x}')")
+	# Also the last, partial block: a copy within the device brings it.
+	runs "$examples/custom-backend" memfd:card /dev/nvme0n1 9000000
+	says "^9000000 bytes by the path dmabuf$"
+	says "^CRC-32 $crc, of the buffer and of its memfd"
 }
 
 status=0
@@ -84,4 +96,5 @@ run_case()
 
 run_case vulkan_minimal_adds_up_what_the_drive_wrote
 run_case nearest_answers_from_the_matrix_that_the_drive_wrote
+run_case custom_backend_exports_memory_that_the_drive_writes
 exit $status
