@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+import os
 import sys
 import threading
 from typing import Any, Callable, Dict, Optional, Tuple, Union
@@ -19,14 +20,15 @@ _HOST_TYPES = (_dlpack.CPU, _dlpack.CUDA_HOST, _dlpack.ROCM_HOST)
 _CUDA_LEGACY_STREAM = 1
 
 _cuda_lock = threading.Lock()
-_cuda_devices: Dict[int, Device] = {}
+_cuda_devices: Dict[Tuple[int, int], Device] = {}  # by process and index
 
 
 def _cuda_device(index: int) -> Device:
     with _cuda_lock:
-        if index not in _cuda_devices:
-            _cuda_devices[index] = Device(f"cuda:{index}")
-        return _cuda_devices[index]
+        key = (os.getpid(), index)
+        if key not in _cuda_devices:
+            _cuda_devices[key] = Device(f"cuda:{index}")
+        return _cuda_devices[key]
 
 
 def _cuda_synchronize(stream: int) -> None:
