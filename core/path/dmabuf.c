@@ -158,7 +158,7 @@ static int fill_slot(struct gds_reader *reader, struct dmabuf_map *map, size_t s
 		return gds_fail(-err, "%s", verdict->reason);
 	}
 	gds_info("registered a dma-buf of %llu bytes for %s, in %llu us",
-		 (unsigned long long)exported.bytes, file->path,
+		 (unsigned long long)exported.bytes, map->target->name,
 		 (unsigned long long)(clock_now_ns() - begun_ns) / 1000);
 	slot->offset = exported.offset;
 	return 0;
