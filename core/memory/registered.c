@@ -188,6 +188,7 @@ static int registered_alloc(struct backend_device *base, uint64_t bytes, uint32_
 	memory->base = (struct backend_memory){
 		.device = base,
 		.bytes = bytes,
+		.slice_bytes = SLICE_BYTES,
 		.host = given.host,
 		.no_host_reason = given.no_host_reason,
 		.no_host_remedy = given.no_host_remedy,
