@@ -42,6 +42,10 @@ const struct key_spec key_specs[KEY_COUNT] = {
 	[KEY_PATHS] = { "paths", CHECK, "array of objects with path, usable, reason and remedy" },
 	[KEY_DIRECT] = { "direct", CHECK, "whether the file is read with O_DIRECT" },
 	[KEY_DIRECT_REASON] = { "direct_reason", CHECK, "why it is not; may be empty" },
+	[KEY_LAYOUT] = { "layout", CHECK,
+			 "how a file lies on the devices below its file system; empty where it is "
+			 "not read from there" },
+	[KEY_DRIVES] = { "drives", CHECK, "array of texts on the drives that are read directly" },
 	[KEY_OFFSET_ALIGNMENT] = { "offset_alignment", CHECK,
 				   "of file offsets and lengths that need no edges" },
 	[KEY_MEMORY_ALIGNMENT] = { "memory_alignment", CHECK, "of addresses that take O_DIRECT" },

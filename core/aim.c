@@ -157,7 +157,7 @@ static int aim_dmabuf(struct gds_reader *reader, struct op *op)
 	int err;
 
 	/* A dma-buf belongs to the descriptor with O_DIRECT, which may be given up by now. */
-	if (op->target == &file->own && !file->direct)
+	if (!file->map && !file->direct)
 		return leave_dmabuf(reader, op, file->reason, "use mapped or bounce");
 	err = dmabuf_map_get(reader, op->target, memory, &map);
 	if (err)

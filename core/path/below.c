@@ -6,11 +6,13 @@
 #include "base/log.h"
 #include "path/verdict.h"
 #include "reader.h"
+#include "storage/drive.h"
 #include "storage/file.h"
 #include "storage/lease.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -123,13 +125,16 @@ static int open_volumes(struct gds_reader *reader, dev_t device, int fd,
 	return 0;
 }
 
-static int get_volumes(struct gds_reader *reader, dev_t device, int fd,
+static int get_volumes(struct gds_reader *reader, const struct gds_file *file,
 		       struct reader_volumes **volumes, struct gds_path_verdict *verdict)
 {
+	int err;
+
 	for (*volumes = reader->volumes; *volumes; *volumes = (*volumes)->next)
-		if ((*volumes)->stack->device == device)
+		if ((*volumes)->stack->device == file->on)
 			return 0;
-	return open_volumes(reader, device, fd, volumes, verdict);
+	err = file->block_device ? 0 : file_map_judge_file_system(file, verdict);
+	return err ? err : open_volumes(reader, file->on, file->fd, volumes, verdict);
 }
 
 /* ---- Leases ---- */
@@ -186,19 +191,23 @@ static uint64_t together(struct plan_map *plan, uint64_t offset, uint64_t bytes)
 	return spot.kind == SPOT_ZEROS ? min_u64(spot.bytes, ZEROS_BYTES) : spot.bytes;
 }
 
+bool below_is(const struct gds_file *file)
+{
+	return !file->block_device || stack_is_volume(file->device);
+}
+
 int below_open(struct gds_reader *reader, struct reader_file *file,
 	       struct gds_path_verdict *verdict)
 {
 	struct reader_volumes *volumes;
-	dev_t device;
 	int err;
 
 	if (file->map)
 		return 0;
 	verdict_refuse(verdict, "", "");
-	err = file_map_judge(file->file, &device, verdict);
+	err = file->file->block_device ? 0 : file_map_judge_file(file->file, verdict);
 	if (!err)
-		err = get_volumes(reader, device, file->file->fd, &volumes, verdict);
+		err = get_volumes(reader, file->file, &volumes, verdict);
 	if (!err) {
 		err = file_map_open(&file->map, file->file, volumes->stack);
 		if (!err) {
@@ -238,6 +247,41 @@ int below_judge(struct reader_file *file, struct gds_path_verdict *verdict)
 	gds_text_set(text, sizeof(text), "%s cannot be read from the device below: %s", path,
 		     survey.reason);
 	return verdict_refuse(verdict, text, "use mapped or bounce");
+}
+
+void below_describe(struct reader_file *file, char *layout, size_t size)
+{
+	struct file_survey survey;
+
+	layout[0] = '\0';
+	if (!file->map)
+		return;
+	file_map_survey(file->map, &survey);
+	gds_text_set(layout, size,
+		     "on %s, %s%zu runs of %" PRIu64 " bytes, %" PRIu64 " bytes of zeros",
+		     file->volumes->stack->text, survey.whole ? "" : "at its beginning ",
+		     survey.runs, survey.data_bytes, survey.zero_bytes);
+	if (survey.refused_bytes) {
+		size_t used = strlen(layout);
+
+		gds_text_set(layout + used, size - used,
+			     ", %" PRIu64 " bytes not readable there: %s", survey.refused_bytes,
+			     survey.reason);
+	}
+}
+
+void below_describe_drives(const struct reader_file *file, char *drives, size_t size)
+{
+	const struct reader_target *target;
+	char line[256];
+	size_t used = 0;
+
+	drives[0] = '\0';
+	for (size_t i = 0; (target = reader_target_of(file, i)) != NULL && used < size; i++) {
+		drive_describe(target->device, line, sizeof(line));
+		gds_text_set(drives + used, size - used, "%s%s", i ? "\n" : "", line);
+		used = strlen(drives);
+	}
 }
 
 void below_close(struct gds_reader *reader, struct reader_file *file)

@@ -21,6 +21,9 @@ struct reader_volumes {
 /* Most bytes of zeros that are laid out at once. */
 #define ZEROS_BYTES (UINT32_C(1) << 20)
 
+/* Whether the file is read from devices below it, if directly at all, and not by itself. */
+bool below_is(const struct gds_file *file);
+
 /*
  * Readies the file for being read from below: its map and its targets. A negative
  * errno, with the verdict filled, where that cannot be. Called by the driver.
@@ -32,6 +35,9 @@ int below_open(struct gds_reader *reader, struct reader_file *file,
  * where nothing can; with a drawback in it where a part cannot.
  */
 int below_judge(struct reader_file *file, struct gds_path_verdict *verdict);
+/* In words: how the file lies below, and what drives it is read from, a line on each. */
+void below_describe(struct reader_file *file, char *layout, size_t size);
+void below_describe_drives(const struct reader_file *file, char *drives, size_t size);
 void below_close(struct gds_reader *reader, struct reader_file *file);
 
 /* The target for a disk of the volumes: they may have come to stand on another one. */

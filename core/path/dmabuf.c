@@ -218,10 +218,10 @@ int dmabuf_judge(struct gds_reader *reader, struct reader_file *file, struct bac
 			     memory->device->ops->name);
 		return verdict_refuse(verdict, reason, "use mapped or bounce");
 	}
-	if (file->file->block_device && !file->direct)
+	if (!below_is(file->file) && !file->direct)
 		return verdict_refuse(verdict, file->reason, "use mapped or bounce");
 	verdict_allow(verdict, "", "");
-	if (!file->file->block_device &&
+	if (below_is(file->file) &&
 	    (below_open(reader, file, verdict) || below_judge(file, verdict)))
 		return -EOPNOTSUPP;
 	return judge_targets(reader, file, memory, verdict);

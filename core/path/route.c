@@ -683,6 +683,9 @@ static int explain(struct gds_reader *reader, void *argument)
 	memcpy(explanation->paths, route.buffer->verdicts, sizeof(explanation->paths));
 	explanation->paths[GDS_PATH_DMABUF] = route.dmabuf;
 	explain_kernel(reader, explanation->kernel, sizeof(explanation->kernel));
+	below_describe(route.file, explanation->layout, sizeof(explanation->layout));
+	if (request->file->block_device || route.file->map)
+		below_describe_drives(route.file, explanation->drives, sizeof(explanation->drives));
 	if (mapped->usable && !route.file->direct && !mapped->reason[0])
 		verdict_allow(mapped, "the kernel copies the bytes out of its page cache",
 			      "keep the file on a file system that takes O_DIRECT");

@@ -191,6 +191,7 @@ int gds_file_open(struct gds_file **file_out, const char *path)
 		err = check_type(path, &status);
 	if (err)
 		goto out;
+	file->on = file->block_device ? status.st_rdev : status.st_dev;
 	*file_out = file;
 	return 0;
 out:
@@ -246,6 +247,8 @@ int64_t gds_file_bytes(struct gds_file *file)
 			return gds_fail(ENODEV, "%s has no bytes any more: the device is gone",
 					file->path);
 		atomic_store(&file->had_bytes, bytes != 0);
+		/* It has no times: it may have changed. */
+		atomic_fetch_add_explicit(&file->fingerprint, 1, memory_order_relaxed);
 		return (int64_t)bytes;
 	}
 	if (fstat(file->fd, &status) != 0)

@@ -18,6 +18,7 @@ struct gds_file {
 	int buffered_fd; /* through the page cache; -1 until file_buffered_fd() */
 	bool block_device;
 	dev_t device;          /* of a block device: its number */
+	dev_t on;              /* the same; of a regular file its file system's, as of stat(2) */
 	atomic_bool had_bytes; /* a block device was found not to be empty */
 	bool direct;
 	char direct_reason[256]; /* why not direct */
@@ -27,7 +28,8 @@ struct gds_file {
 	atomic_uint_fast64_t stamp;
 	/*
 	 * Of a regular file: a number that differs when its size or one of its times
-	 * does, as it was last looked up by anyone. A hint: see storage/filemap.h.
+	 * does, as it was last looked up by anyone; of a block device, one that differs
+	 * after each look-up. A hint: see storage/filemap.h.
 	 */
 	atomic_uint_fast64_t fingerprint;
 	pthread_mutex_t lease_lock;

@@ -70,19 +70,26 @@ static void find_mount(dev_t device, struct mount_entry *entry)
  * says. One without a block device is none of those meant here, but for btrfs, whose
  * subvolumes have device numbers that no mount has.
  */
-static int judge_file_system(const struct gds_file *file, const struct stat *status,
-			     const struct mount_entry *entry, struct gds_path_verdict *verdict)
+int file_map_judge_file_system(const struct gds_file *file, struct gds_path_verdict *verdict)
 {
 	static const char *const known[] = { "ext4", "xfs", "btrfs" };
 	const char *name = file_system_name(file->fd);
 	bool btrfs = strcmp(name, "btrfs") == 0;
+	struct mount_entry entry;
+	bool is_known = false;
 	char what[128];
 
-	if (major(status->st_dev) == 0 && (entry->type[0] || !btrfs))
-		name = entry->type[0] ? entry->type : "a file system without a block device";
+	find_mount(file->on, &entry);
+	if (major(file->on) == 0 && (entry.type[0] || !btrfs))
+		name = entry.type[0] ? entry.type : "a file system without a block device";
 	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
-		if (strcmp(name, known[i]) == 0)
-			return 0;
+		is_known = is_known || strcmp(name, known[i]) == 0;
+	/* The newest data may be in the journal alone, and not in its place yet. */
+	if (is_known && strstr(entry.options, "data=journal"))
+		return refuse_file(verdict, file->path, "is on a file system with data=journal",
+				   "mount it with data=ordered");
+	if (is_known)
+		return 0;
 	gds_text_set(what, sizeof(what),
 		     "is on %s: the device below is known for files on ext4, xfs and btrfs", name);
 	return refuse_file(verdict, file->path, what, "use mapped or bounce");
@@ -111,43 +118,21 @@ static int judge_attributes(const struct gds_file *file, struct gds_path_verdict
 	return 0;
 }
 
-static int judge_flags(const struct gds_file *file, const struct mount_entry *entry,
-		       struct gds_path_verdict *verdict)
+int file_map_judge_file(const struct gds_file *file, struct gds_path_verdict *verdict)
 {
 	struct fsxattr attributes;
 	int flags = 0;
 
-	/* What goes through ext4's journal may be there alone, and not in its place yet. */
+	/* As with data=journal. */
 	if (ioctl(file->fd, FS_IOC_GETFLAGS, &flags) == 0 && (flags & FS_JOURNAL_DATA_FL))
 		return refuse_file(verdict, file->path, "has its data journalled",
 				   "take the attribute j away (chattr -j)");
-	if (strstr(entry->options, "data=journal"))
-		return refuse_file(verdict, file->path, "is on a file system with data=journal",
-				   "mount it with data=ordered");
 	if (ioctl(file->fd, FS_IOC_FSGETXATTR, &attributes) == 0 &&
 	    (attributes.fsx_xflags & FS_XFLAG_REALTIME))
 		return refuse_file(verdict, file->path,
 				   "is on the realtime device of its file system",
 				   "use mapped or bounce");
-	return 0;
-}
-
-int file_map_judge(const struct gds_file *file, dev_t *device, struct gds_path_verdict *verdict)
-{
-	struct mount_entry entry;
-	struct stat status;
-	int err;
-
-	if (fstat(file->fd, &status) != 0)
-		return gds_fail_errno(errno, "cannot look at %s", file->path);
-	*device = status.st_dev;
-	find_mount(status.st_dev, &entry);
-	err = judge_file_system(file, &status, &entry, verdict);
-	if (!err)
-		err = judge_attributes(file, verdict);
-	if (!err)
-		err = judge_flags(file, &entry, verdict);
-	return err;
+	return judge_attributes(file, verdict);
 }
 
 /* ---- Epochs ---- */
@@ -170,6 +155,11 @@ static int take_stamp(const struct file_map *map, struct file_stamp *stamp, uint
 {
 	struct stat status;
 
+	if (map->file->block_device) {
+		*stamp = (struct file_stamp){ 0 };
+		*fingerprint = atomic_load_explicit(&map->file->fingerprint, memory_order_relaxed);
+		return ioctl(map->file->fd, BLKGETSIZE64, &stamp->bytes) ? -errno : 0;
+	}
 	if (fstat(map->file->fd, &status) != 0)
 		return -errno;
 	*stamp = (struct file_stamp){
@@ -226,7 +216,7 @@ static int settle(struct file_map *map)
 			wait_a_tick();
 		clock_gettime(CLOCK_REALTIME_COARSE, &now);
 		err = take_stamp(map, &map->stamp, &map->fingerprint);
-		if (err || !too_young(&map->stamp, &now))
+		if (err || map->file->block_device || !too_young(&map->stamp, &now))
 			return err;
 	}
 	return -EBUSY;
@@ -245,11 +235,24 @@ static size_t oldest_window(const struct file_map *map)
 	return oldest;
 }
 
+/* A block device is one run on itself. */
+static int whole_device(const struct file_map *map, bool sync, struct extent_window **window)
+{
+	const struct fiemap_extent all = { .fe_length = map->stamp.bytes,
+					   .fe_flags = FIEMAP_EXTENT_LAST };
+
+	if (sync && fsync(map->file->fd) != 0)
+		return -errno;
+	*window = window_make(&all, 1, WINDOW_EXTENTS, 0);
+	return *window ? 0 : -ENOMEM;
+}
+
 /* Fills window number `i`, for what lies at `offset`. */
 static int fill_window(struct file_map *map, size_t i, uint64_t offset, bool sync, uint64_t check)
 {
 	struct extent_window *extents;
-	int err = window_fetch(map->file->fd, offset, sync, &extents);
+	int err = map->file->block_device ? whole_device(map, sync, &extents)
+					  : window_fetch(map->file->fd, offset, sync, &extents);
 
 	if (err)
 		return err;
@@ -279,7 +282,9 @@ static int begin_epoch(struct file_map *map, uint64_t offset)
 		return err;
 	}
 	map->windows[0].used = ++map->uses;
-	atomic_store_explicit(&map->file->fingerprint, map->fingerprint, memory_order_relaxed);
+	if (!map->file->block_device)
+		atomic_store_explicit(&map->file->fingerprint, map->fingerprint,
+				      memory_order_relaxed);
 	map->stack_generation = map->stack->generation;
 	map->epoch = ++map->last_epoch;
 	if (map->epoch == 0)
@@ -287,11 +292,25 @@ static int begin_epoch(struct file_map *map, uint64_t offset)
 	return 0;
 }
 
-static bool epoch_stands(const struct file_map *map)
+/*
+ * A block device stays what it is, but what others wrote to its page cache must come
+ * down, since it is not this device that is read.
+ */
+static void flush_device(struct file_map *map, uint64_t fingerprint)
 {
-	return map->epoch && map->stack_generation == map->stack->generation &&
-	       atomic_load_explicit(&map->file->fingerprint, memory_order_relaxed) ==
-		       map->fingerprint;
+	if (fsync(map->file->fd) == 0)
+		map->fingerprint = fingerprint;
+}
+
+static bool epoch_stands(struct file_map *map)
+{
+	uint64_t fingerprint = atomic_load_explicit(&map->file->fingerprint, memory_order_relaxed);
+
+	if (!map->epoch || map->stack_generation != map->stack->generation)
+		return false;
+	if (map->file->block_device && fingerprint != map->fingerprint)
+		flush_device(map, fingerprint);
+	return fingerprint == map->fingerprint;
 }
 
 /* ---- Looking up ---- */

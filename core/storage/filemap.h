@@ -69,10 +69,11 @@ struct file_map {
 };
 
 /*
- * Whether files of this kind can be read from the device below; -EOPNOTSUPP with
- * the verdict filled. `*device` is what the file system is on.
+ * Whether files of this file system can be read from the device below, and this one
+ * among them; -EOPNOTSUPP with the verdict filled.
  */
-int file_map_judge(const struct gds_file *file, dev_t *device, struct gds_path_verdict *verdict);
+int file_map_judge_file_system(const struct gds_file *file, struct gds_path_verdict *verdict);
+int file_map_judge_file(const struct gds_file *file, struct gds_path_verdict *verdict);
 
 int file_map_open(struct file_map **map, struct gds_file *file, struct stack *stack);
 void file_map_close(struct file_map *map);

@@ -123,7 +123,10 @@ static int read_member(struct md_array *array, const char *folder)
 	member->offset *= SECTOR;
 	member->bytes *= KIB;
 	snprintf(path, sizeof(path), "md/%s/block/dev", folder);
-	if (sysfs_device(array->device, path, &member->device) || read_state(array, member))
+	if (sysfs_device(array->device, path, &member->device))
+		return -EINVAL;
+	/* Of the others no member can go without the array. */
+	if (strcmp(array->level, "raid1") == 0 && read_state(array, member))
 		return -EINVAL;
 	array->count++;
 	return 0;

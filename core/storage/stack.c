@@ -383,6 +383,12 @@ static int build_dm(struct stack_builder *builder, dev_t device, const char *nam
 
 /* ---- Whatever it is ---- */
 
+bool stack_is_volume(dev_t device)
+{
+	return sysfs_has(device, "dm") || sysfs_has(device, "md") || sysfs_has(device, "../dm") ||
+	       sysfs_has(device, "../md"); /* a partition of one */
+}
+
 static int build_any(struct stack_builder *builder, dev_t device, const char *name,
 		     struct volume **volume)
 {

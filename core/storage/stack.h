@@ -25,6 +25,9 @@ struct stack_disk {
 
 struct stack_watch;
 
+/* Whether the device is one of device-mapper or md, whose driver takes no dma-bufs. */
+bool stack_is_volume(dev_t device);
+
 struct stack {
 	dev_t device;          /* on top: what stat(2) gives for files */
 	int btrfs_fd;          /* a file of the btrfs on top, which has a map of its own; else -1 */

@@ -37,7 +37,7 @@
 #define MOUNT "/tmp/files"
 
 /* A buffer for reads, and as much memory for what should be in it. */
-#define BUFFER_BYTES (8 * MIB)
+#define BUFFER_BYTES (4 * MIB)
 
 static struct gds_reader *reader;
 static struct gds_device *device;
@@ -206,7 +206,7 @@ static void check_range(struct gds_file *file, const char *path, uint64_t offset
 	compare(path, offset);
 }
 
-enum { RANDOM_READS = 12 };
+enum { RANDOM_READS = 6 };
 
 /* All of the file, and pieces of it at random. */
 static void check_file(struct gds_file *file, const char *path)
@@ -551,6 +551,22 @@ static void check_filled(const char *disk, uint64_t bytes)
 	need(umount(MOUNT) == 0, MOUNT);
 }
 
+/* The volume itself, as a file; also what was written to it a moment ago. */
+static void check_volume(const char *disk)
+{
+	struct gds_file *file;
+	int fd = open(disk, O_WRONLY | O_CLOEXEC);
+
+	need(fd >= 0, disk);
+	must(gds_file_open(&file, disk));
+	for (int i = 0; i < 3; i++) {
+		write_at(fd, 100000 + (uint64_t)i * 1000, MIB);
+		check_file(file, disk);
+	}
+	gds_file_close(file);
+	close(fd);
+}
+
 static void files_on_raid_0_are_right(void **state)
 {
 	(void)state;
@@ -563,6 +579,7 @@ static void files_on_raid_0_are_right(void **state)
 	remove_array(2);
 	make_array("raid0", 3);
 	check_file_system("xfs", "/dev/md0");
+	check_volume("/dev/md0");
 	remove_array(3);
 }
 
@@ -623,6 +640,7 @@ static void files_on_logical_volumes_are_right(void **state)
 	check_filled("/dev/mapper/files-linear", 350 * MIB);
 	check_file_system("xfs", "/dev/mapper/files-linear");
 	check_filled("/dev/mapper/files-striped", 60 * MIB);
+	check_volume("/dev/mapper/files-striped");
 	run("vgremove " LVM " -f files && pvremove " LVM " /dev/nvme0n1p1 /dev/nvme2n1p1");
 }
 
@@ -870,9 +888,9 @@ static void many_small_files_are_right(void **state)
 #define RACE_FILE  7
 
 enum {
-	RACE_ROUNDS = 150, /* of the reader */
-	PAUSE_US = 30000,  /* at most between two changes, so that reads begin in peace */
-	TAKERS = 3,        /* other files that take over blocks */
+	RACE_ROUNDS = 50, /* of the reader */
+	PAUSE_US = 30000, /* at most between two changes, so that reads begin in peace */
+	TAKERS = 3,       /* other files that take over blocks */
 };
 
 struct race {
@@ -1000,7 +1018,7 @@ static void check_words(const struct race *race, uint64_t bytes)
 	}
 }
 
-static void read_raced(struct race *race, unsigned rounds)
+static void read_raced(const struct race *race, const char *file_system, unsigned rounds)
 {
 	struct gds_stats before = { .size = sizeof(before) };
 	struct gds_stats after = { .size = sizeof(after) };
@@ -1028,9 +1046,9 @@ static void read_raced(struct race *race, unsigned rounds)
 		gds_file_close(file);
 	}
 	must(gds_reader_stats(reader, &after));
-	print_message("%u versions; %u reads, of which %u failed with ESTALE; %" PRIu64
+	print_message("%s: %u versions; %u reads, of which %u failed with ESTALE; %" PRIu64
 		      " MiB direct, %" PRIu64 " tries again, %" PRIu64 " fall backs\n",
-		      atomic_load(&race->version), rounds, stale, direct / MIB,
+		      file_system, atomic_load(&race->version), rounds, stale, direct / MIB,
 		      after.retries - before.retries, after.fallbacks - before.fallbacks);
 }
 
@@ -1046,7 +1064,7 @@ static struct gds_reader *use_slow_reader(void)
 	return before;
 }
 
-static void race(const char *file_system, bool by_rename)
+static void race(const char *file_system, const char *disk, bool by_rename)
 {
 	struct gds_reader *usual;
 	struct race race = { .by_rename = by_rename,
@@ -1058,12 +1076,12 @@ static void race(const char *file_system, bool by_rename)
 
 	assert_non_null(words);
 	/* Small, so that freed blocks are soon taken by others. */
-	make_file_system(file_system, "/dev/nvme0n1p2", "");
+	make_file_system(file_system, disk, "");
 	replace(&race, &random, words);
 	assert_int_equal(pthread_create(&writer, NULL, writer_main, &race), 0);
 	assert_int_equal(pthread_create(&taker, NULL, taker_main, &race), 0);
 	usual = use_slow_reader();
-	read_raced(&race, (unsigned)test_number("GDS_TEST_ROUNDS", RACE_ROUNDS));
+	read_raced(&race, file_system, (unsigned)test_number("GDS_TEST_ROUNDS", RACE_ROUNDS));
 	atomic_store(&race.stop, true);
 	pthread_join(writer, NULL);
 	pthread_join(taker, NULL);
@@ -1078,7 +1096,9 @@ static void a_file_that_is_rewritten_while_it_is_read_never_gives_another_files_
 	(void)state;
 	need_vm();
 	make_partitions();
-	race("ext4", false);
+	race("ext4", "/dev/nvme0n1p2", false);
+	race("xfs", "/dev/nvme0n1p1", false);
+	race("btrfs", "/dev/nvme2n1p1", false);
 }
 
 static void a_file_that_is_replaced_while_it_is_read_is_one_version_whole(void **state)
@@ -1086,7 +1106,8 @@ static void a_file_that_is_replaced_while_it_is_read_is_one_version_whole(void *
 	(void)state;
 	need_vm();
 	make_partitions();
-	race("ext4", true);
+	race("ext4", "/dev/nvme0n1p2", true);
+	race("btrfs", "/dev/nvme2n1p1", true);
 }
 
 #define CASE(name) cmocka_unit_test_setup(name, clean)
