@@ -168,6 +168,49 @@ static void recut(struct op *op)
 }
 
 /*
+ * Whether a read that may not change its path has kept it: reads of other batches
+ * share the route, and may have changed it.
+ */
+static int keep_path(struct op *op)
+{
+	const struct route *route = op->read->route;
+
+	if (!op->read->first_path)
+		op->read->first_path = route->path;
+	if (op->read->first_path == route->path)
+		return 0;
+	return gds_fail(EOPNOTSUPP,
+			"path %s from %s was given up meanwhile, and the read may not "
+			"take another",
+			gds_path_name((enum gds_path)op->read->first_path),
+			route->file->file->path);
+}
+
+/* Finds out what the lane is to do. As aim_op(), but that it cuts anew what must be. */
+static int aim(struct gds_reader *reader, struct op *op, struct lane_read *lane_read)
+{
+	int err;
+
+	for (;;) {
+		err = op->read->batch->flags & GDS_BATCH_NO_FALLBACK ? keep_path(op) : 0;
+		if (err)
+			return err;
+		if (!op->io.staged && op->read->route->path == GDS_PATH_MAPPED) {
+			op->path = GDS_PATH_MAPPED;
+			*lane_read = mapped_read(reader, op);
+			return 0;
+		}
+		err = aim_op(reader, op);
+		if (err != AIM_RECUT)
+			break;
+		recut(op); /* which may make it one straight into host pages */
+	}
+	if (!err)
+		*lane_read = aim_lane_read(reader, op);
+	return err;
+}
+
+/*
  * Queues the operation, which counts as in flight, or fails its read. False where
  * it must wait; then, and where it failed, it no longer is in flight.
  */
@@ -182,14 +225,7 @@ static bool start_op(struct gds_reader *reader, struct op *op)
 		release_op(reader, op);
 		return true;
 	}
-	if (!op->io.staged && op->read->route->path == GDS_PATH_MAPPED) {
-		op->path = GDS_PATH_MAPPED;
-		lane_read = mapped_read(reader, op);
-		queue_op(reader, op, &lane_read);
-		return true;
-	}
-	while ((err = aim_op(reader, op)) == AIM_RECUT)
-		recut(op);
+	err = aim(reader, op, &lane_read);
 	if (err == -EAGAIN) {
 		scheduler_landed(&reader->scheduler);
 		return false;
@@ -198,7 +234,6 @@ static bool start_op(struct gds_reader *reader, struct op *op)
 		scheduler_landed(&reader->scheduler);
 		fail_op(reader, op, err);
 	} else {
-		lane_read = aim_lane_read(reader, op);
 		queue_op(reader, op, &lane_read);
 	}
 	return true;
@@ -311,8 +346,10 @@ static void account_op(struct gds_reader *reader, struct op *op)
 		release_op(reader, op);
 }
 
-static bool is_passing(int error)
+static bool is_passing(const struct op *op, int error)
 {
+	if (op->path == GDS_PATH_DMABUF && (error == ENODEV || error == EREMOTEIO))
+		return true; /* its memory was revoked */
 	return error == EAGAIN || error == EINTR || error == ECANCELED || error == EINVAL ||
 	       error == EFAULT || error == EOPNOTSUPP;
 }
@@ -395,7 +432,7 @@ static bool can_go_on(struct gds_reader *reader, struct op *op, int error)
 static void handle_error(struct gds_reader *reader, struct op *op, int error)
 {
 	/* Another operation has failed the read: what could go on is no failure of its own. */
-	if (op->read->error && is_passing(error)) {
+	if (op->read->error && is_passing(op, error)) {
 		release_op(reader, op);
 		return;
 	}

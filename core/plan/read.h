@@ -31,6 +31,7 @@ struct read {
 	uint64_t issued_ns;
 	uint64_t completed_ns;
 	uint32_t operations; /* taken and not finished */
+	uint32_t first_path; /* of enum gds_path, as its first operation found it; 0 before */
 	int32_t error;       /* 0 or a negative errno */
 	atomic_bool done;    /* set last, with release */
 };
