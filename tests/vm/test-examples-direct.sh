@@ -35,6 +35,7 @@ need_model()
 # runs COMMAND...: its output is kept in $output.
 runs()
 {
+	[ -x "$1" ] || skip "${1##*/} was not built: cmake said what it lacks"
 	"$@" >"$output" 2>&1 || fail "$1 failed"
 }
 
