@@ -166,6 +166,26 @@ static int registered_list(const struct backend_ops *ops,
 
 /* ---- Memory ---- */
 
+/* Fills in what the backend said of its memory, unless that cannot be. */
+static int describe(struct backend_memory *memory, const struct gds_backend *calls,
+		    const struct gds_backend_memory *given)
+{
+	const uint64_t most = given->export_bytes ? given->export_bytes : SLICE_BYTES;
+
+	if (most & (most - 1) || most < DMABUF_GRAIN)
+		return gds_fail(EIO,
+				"backend %s: it exports %" PRIu64 " bytes at once, which is no "
+				"power of two from %d on; report that to its author",
+				calls->name, most, DMABUF_GRAIN);
+	memory->host = given->host;
+	memory->no_host_reason = given->no_host_reason;
+	memory->no_host_remedy = given->no_host_remedy;
+	memory->placement = given->placement ? given->placement : calls->name;
+	memory->slice_bytes = min_u64(most, SLICE_BYTES);
+	memory->needs_publish = given->needs_publish && calls->publish;
+	return 0;
+}
+
 static int registered_alloc(struct backend_device *base, uint64_t bytes, uint32_t flags,
 			    struct backend_memory **result)
 {
@@ -185,16 +205,15 @@ static int registered_alloc(struct backend_device *base, uint64_t bytes, uint32_
 		return err;
 	}
 	memory->memory = given.memory;
-	memory->base = (struct backend_memory){
-		.device = base,
-		.bytes = bytes,
-		.slice_bytes = SLICE_BYTES,
-		.host = given.host,
-		.no_host_reason = given.no_host_reason,
-		.no_host_remedy = given.no_host_remedy,
-		.placement = given.placement ? given.placement : device->calls->name,
-		.needs_publish = given.needs_publish && device->calls->publish,
-	};
+	memory->base.device = base;
+	memory->base.bytes = bytes;
+	memory->base.slice_bytes = SLICE_BYTES;
+	err = describe(&memory->base, device->calls, &given);
+	if (err) {
+		device->calls->free(device->device, given.memory);
+		free(memory);
+		return err;
+	}
 	*result = &memory->base;
 	return 0;
 }
@@ -228,7 +247,7 @@ static int registered_export(struct backend_memory *base, size_t slice,
 {
 	struct registered_device *device = device_of(base);
 	struct gds_backend_dmabuf dmabuf = { .size = sizeof(dmabuf), .fd = -1 };
-	const uint64_t offset = slice * SLICE_BYTES;
+	const uint64_t offset = slice * base->slice_bytes;
 	const unsigned before = gds_failures();
 	uint64_t bytes;
 	int err;
@@ -236,7 +255,7 @@ static int registered_export(struct backend_memory *base, size_t slice,
 	if (offset >= base->bytes)
 		return gds_fail(EINVAL, "backend %s: the memory has no slice %zu",
 				device->calls->name, slice);
-	bytes = min_u64(base->bytes - offset, SLICE_BYTES);
+	bytes = min_u64(base->bytes - offset, base->slice_bytes);
 	err = judge(device->calls,
 		    device->calls->export_dmabuf(device->device, own(base), offset, bytes, &dmabuf),
 		    before, "exporting memory as a dma-buf");

@@ -49,6 +49,11 @@ struct gds_backend_memory {
 	 * NULL where all memory of a device is alike.
 	 */
 	const char *placement;
+	/*
+	 * The most that is exported as one dma-buf: a power of two from 4096 on; 0, and
+	 * anything beyond, stands for 1 GiB, the most that the kernel takes.
+	 */
+	uint64_t export_bytes;
 	uint32_t needs_publish; /* what is written through `host` needs the publish call */
 };
 
@@ -136,9 +141,9 @@ struct gds_backend {
 	void (*host_detach)(void *device, void *attached);
 
 	/*
-	 * Exports a range, which begins at a multiple of 1 GiB and has at most that, as a
-	 * dma-buf that other devices can write to. -EOPNOTSUPP where this memory cannot be
-	 * exported. NULL: the path dmabuf is not taken.
+	 * Exports a range, which begins at a multiple of the memory's export_bytes and has
+	 * at most that, as a dma-buf that other devices can write to. -EOPNOTSUPP where this
+	 * memory cannot be exported. NULL: the path dmabuf is not taken.
 	 */
 	int (*export_dmabuf)(void *device, void *memory, uint64_t offset, uint64_t bytes,
 			     struct gds_backend_dmabuf *dmabuf);

@@ -45,6 +45,7 @@ struct fake {
 	int copy_fails_at; /* the call of copy(), from 1, that fails */
 	bool late;         /* copies are done when they are waited for */
 	struct gds_backend_dmabuf dmabuf;
+	uint64_t export_bytes;
 
 	unsigned opened, allocated, attached, copy_calls, copied_calls;
 	uint64_t asked_offset, asked_bytes; /* of an export */
@@ -99,6 +100,7 @@ static int fake_alloc(void *device, uint64_t bytes, uint32_t flags,
 	assert_non_null(own->data);
 	fake->allocated++;
 	memory->memory = own;
+	memory->export_bytes = fake->export_bytes;
 	return 0;
 }
 
@@ -733,6 +735,42 @@ static void exports_are_checked(void **state)
 	ops->close(device);
 }
 
+static void exports_are_asked_for_in_the_pieces_that_the_backend_wants(void **state)
+{
+	static struct fake fake = { .export_bytes = 4096 };
+	static const uint64_t wrong[] = { 1, 2048, 4097, 12288 };
+	struct gds_device *device = NULL;
+	struct gds_buffer *buffer = NULL;
+	struct backend_device *inner = NULL;
+	struct backend_memory *memory = NULL;
+	struct backend_export exported;
+	const struct backend_ops *ops;
+
+	fake.calls = fake_calls(&fake, "pieces");
+	fake.calls.export_dmabuf = fake_export;
+	must(gds_backend_register(&fake.calls));
+	must(gds_device_open(&device, "pieces"));
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+		fake.export_bytes = wrong[i];
+		expect_error(gds_buffer_alloc(&buffer, device, 100, 0), -EIO, "power of two");
+		assert_int_equal(fake.allocated, 0);
+	}
+	gds_device_close(device);
+
+	ops = find("pieces");
+	fake.export_bytes = 4096;
+	fake.dmabuf = (struct gds_backend_dmabuf){ .fd = 77, .bytes = 4096 };
+	must(ops->open_registered(ops, &inner, ""));
+	must(ops->alloc(inner, 9000, 0, &memory));
+	assert_int_equal(memory->slice_bytes, 4096);
+	must(ops->export_slice(memory, 2, &exported));
+	assert_int_equal(fake.asked_offset, 8192);
+	assert_int_equal(fake.asked_bytes, 808);
+	expect_error(ops->export_slice(memory, 3, &exported), -EINVAL, "no slice 3");
+	ops->free(memory);
+	ops->close(inner);
+}
+
 /* The last case: it leaves no room. */
 static void more_backends_than_there_is_room_for_are_refused(void **state)
 {
@@ -769,6 +807,7 @@ int main(void)
 		cmocka_unit_test(a_ticket_that_cannot_be_asked_for_is_an_error),
 		cmocka_unit_test(what_was_started_before_an_error_is_waited_for),
 		cmocka_unit_test(exports_are_checked),
+		cmocka_unit_test(exports_are_asked_for_in_the_pieces_that_the_backend_wants),
 		cmocka_unit_test(more_backends_than_there_is_room_for_are_refused),
 	};
 

@@ -10,7 +10,7 @@ set -uo pipefail
 examples=${GDS_BUILD_DIR:?}/examples
 model=${GDS_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/gds}/models/all-MiniLM-L6-v2.safetensors
 output=$(mktemp) || exit 1
-trap 'rm -f "$output" "$output.png"' EXIT
+trap 'rm -f "$output"' EXIT
 
 skip()
 {
@@ -35,6 +35,7 @@ need_model()
 # runs COMMAND...: its output is kept in $output.
 runs()
 {
+	[ -x "$1" ] || skip "${1##*/} was not built: cmake said what it lacks"
 	"$@" >"$output" 2>&1 || fail "$1 failed"
 }
 
@@ -45,7 +46,6 @@ says()
 
 vulkan_minimal_adds_up_what_the_drive_wrote()
 {
-	head -c 16M /dev/urandom | dd of=/dev/nvme0n1 bs=1M oflag=direct iflag=fullblock status=none
 	local sum
 	sum=$(python3 -c "
 import array
@@ -60,16 +60,14 @@ nearest_answers_from_the_matrix_that_the_drive_wrote()
 	need_model
 	dd if="$model" of=/dev/nvme1n1 bs=1M count=48 seek=1 oflag=direct status=none
 	runs "$examples/nearest" --model /dev/nvme1n1 --at $((1 << 20)) \
-		--vocabulary "${model%.safetensors}.vocabulary.txt" --png "$output.png" king
+		--vocabulary "${model%.safetensors}.vocabulary.txt" king
 	says "^  by the path dmabuf, 46886912 bytes, in .*; the GPU's queue waited for it"
 	says "^   1  0.6904  kings$"
 	says "^Checked against the CPU: 30522 cosines"
-	says "^Drawn: "
 }
 
 custom_backend_exports_memory_that_the_drive_writes()
 {
-	head -c 16M /dev/urandom | dd of=/dev/nvme0n1 bs=1M oflag=direct iflag=fullblock status=none
 	local crc
 	crc=$(python3 -c "
 import zlib
@@ -79,6 +77,11 @@ print(f'{zlib.crc32(open(\"/dev/nvme0n1\", \"rb\").read(9000000)):08x}')")
 	says "^9000000 bytes by the path dmabuf$"
 	says "^CRC-32 $crc, of the buffer and of its memfd"
 }
+
+# Mesa's lavapipe compiles and runs narrow code faster where the CPU is emulated.
+export LP_NATIVE_VECTOR_WIDTH=128
+head -c 16M /dev/urandom | dd of=/dev/nvme0n1 bs=1M oflag=direct iflag=fullblock status=none ||
+	exit 1
 
 status=0
 run_case()
