@@ -54,6 +54,7 @@ enum key {
 	KEY_DRIVER,
 	KEY_MEMORY_BYTES,
 	KEY_UNIFIED,
+	KEY_PCI,
 	/* a lane */
 	KEY_LANE,
 	KEY_LANE_REASON,

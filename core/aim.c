@@ -253,7 +253,7 @@ static int aim_at_target(struct gds_reader *reader, struct op *op)
 	if (file->map)
 		return aim_below(reader, op);
 	op->target = &file->own;
-	op->spot.offset = op->io.offset;
+	op->spot = (struct spot){ .kind = SPOT_DATA, .offset = op->io.offset };
 	return 0;
 }
 

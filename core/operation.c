@@ -217,6 +217,8 @@ static int aim(struct gds_reader *reader, struct op *op, struct lane_read *lane_
  */
 static void hold(struct gds_reader *reader, struct op *op, int result)
 {
+	if (reader->held_count++ == 0)
+		reader->held_since_ns = reader->now_ns;
 	op->result = result;
 	op->next = NULL;
 	*reader->held_last = op;
@@ -306,7 +308,6 @@ void operations_issue(struct gds_reader *reader)
 		op->attempts = 0;
 		op->changes = 0;
 		op->again_ns = 0;
-		op->spot.kind = SPOT_DATA;
 		if (op->read->issued_ns == 0)
 			op->read->issued_ns = reader->now_ns;
 		if (!start_op(reader, op))
@@ -553,8 +554,11 @@ static void land(struct gds_reader *reader, const struct lane_completion *comple
 
 	scheduler_landed(&reader->scheduler);
 	op->in_lane = false;
-	if (op->path == GDS_PATH_DMABUF)
-		aim_landed(op);
+	if (op->path != GDS_PATH_DMABUF) {
+		finish_landing(reader, op, completion->result);
+		return;
+	}
+	aim_landed(op);
 	if (aim_is_below(op))
 		hold(reader, op, completion->result);
 	else
@@ -581,6 +585,26 @@ static void start_over(struct gds_reader *reader, struct op *op)
 }
 
 /*
+ * One look at a file serves all of its operations that have landed, so a few are waited
+ * for while many more are in flight; not long, for the sake of their reads' latency.
+ */
+#define HELD_SHARE 4
+#define HELD_NS    (50 * UINT64_C(1000))
+
+static bool held_enough(const struct gds_reader *reader)
+{
+	return (uint64_t)reader->held_count * HELD_SHARE >= reader->scheduler.in_flight ||
+	       reader->now_ns - reader->held_since_ns >= HELD_NS;
+}
+
+uint64_t operations_patience(const struct gds_reader *reader, uint64_t wait_ns)
+{
+	if (!reader->held_first)
+		return wait_ns;
+	return held_enough(reader) ? 0 : min_u64(wait_ns, HELD_NS);
+}
+
+/*
  * Looks whether the files of operations that have landed are what they were when the
  * operations set out. Those that come to be held meanwhile wait for the next time.
  */
@@ -589,9 +613,10 @@ static void settle_held(struct gds_reader *reader)
 	struct op *op = reader->held_first;
 	struct op *next;
 
-	if (!op)
+	if (!op || !held_enough(reader))
 		return;
 	reader->held_first = NULL;
+	reader->held_count = 0;
 	reader->held_last = &reader->held_first;
 	reader->checks++;
 	for (; op; op = next) {

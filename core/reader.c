@@ -306,8 +306,9 @@ int reader_drive(struct gds_reader *reader, uint64_t wait_ns)
 		wait_ns = 0;
 	reader->now_ns = clock_now_ns();
 	operations_issue(reader);
-	if (reader->completed || reader->held_first)
+	if (reader->completed)
 		wait_ns = 0;
+	wait_ns = operations_patience(reader, wait_ns);
 
 	if (reader->active && reader->staying)
 		below_take_leases(reader);

@@ -46,9 +46,9 @@ struct op {
 	uint64_t again_ns;  /* when it was first asked to be tried again, or 0 */
 	uint32_t arrived;   /* bytes of io that the storage has delivered */
 	uint32_t attempts;  /* that brought nothing */
+	uint32_t changes;   /* times that its file was found changed */
 	uint32_t file_slot; /* in the lane, that it reads from */
 	int32_t result;     /* of a held one: see hold() */
-	uint8_t changes;    /* times that its file was found changed */
 	bool in_lane;
 };
 
@@ -137,8 +137,10 @@ struct gds_reader {
 	struct reader_device *devices;
 	struct op *held_first; /* landed, until their files are seen to be unchanged */
 	struct op **held_last;
-	uint64_t checks; /* times that this was looked at */
-	bool staying;    /* the thread that drives will go on until something is complete */
+	uint32_t held_count;
+	uint64_t held_since_ns; /* the first of them */
+	uint64_t checks;        /* times that this was looked at */
+	bool staying;           /* the thread that drives will go on until something is complete */
 	struct reader_file *active; /* files that are read from below */
 	struct reader_volumes *volumes;
 	struct reader_target *targets; /* below files */
@@ -262,6 +264,11 @@ void operations_issue(struct gds_reader *reader);
 void operations_count(struct gds_reader *reader);
 /* Reaps the lane and starts copies. Returns how many completions there were. */
 size_t operations_reap(struct gds_reader *reader);
+/*
+ * How long a turn may sleep, at most `wait_ns`, in view of operations that have landed
+ * and are held until their files were looked at.
+ */
+uint64_t operations_patience(const struct gds_reader *reader, uint64_t wait_ns);
 /* Sees to finished copies, waiting for the next one for at most `wait_ns`. */
 void operations_copied(struct gds_reader *reader, uint64_t wait_ns);
 bool operations_copying(const struct gds_reader *reader);

@@ -4,6 +4,7 @@
 #include "base/bits.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "memory/device.h"
 #include "path/verdict.h"
 #include "reader.h"
 #include "storage/drive.h"
@@ -257,10 +258,10 @@ void below_describe(struct reader_file *file, char *layout, size_t size)
 	if (!file->map)
 		return;
 	file_map_survey(file->map, &survey);
-	gds_text_set(layout, size,
-		     "on %s, %s%zu runs of %" PRIu64 " bytes, %" PRIu64 " bytes of zeros",
-		     file->volumes->stack->text, survey.whole ? "" : "at its beginning ",
-		     survey.runs, survey.data_bytes, survey.zero_bytes);
+	gds_text_set(
+		layout, size, "on %s, %s%zu run%s of %" PRIu64 " bytes, %" PRIu64 " bytes of zeros",
+		file->volumes->stack->text, survey.whole ? "" : "at its beginning ", survey.runs,
+		survey.runs == 1 ? "" : "s", survey.data_bytes, survey.zero_bytes);
 	if (survey.refused_bytes) {
 		size_t used = strlen(layout);
 
@@ -270,15 +271,20 @@ void below_describe(struct reader_file *file, char *layout, size_t size)
 	}
 }
 
-void below_describe_drives(const struct reader_file *file, char *drives, size_t size)
+void below_describe_drives(const struct reader_file *file, const struct gds_device *device,
+			   char *drives, size_t size)
 {
+	struct gds_device_info info = { .size = sizeof(info) };
 	const struct reader_target *target;
 	char line[256];
 	size_t used = 0;
 
 	drives[0] = '\0';
+	if (device->backend->ops->info) /* doubles in tests have none */
+		device->backend->ops->info(device->backend, &info);
 	for (size_t i = 0; (target = reader_target_of(file, i)) != NULL && used < size; i++) {
 		drive_describe(target->device, line, sizeof(line));
+		drive_describe_distance(target->device, info.pci, line, sizeof(line));
 		gds_text_set(drives + used, size - used, "%s%s", i ? "\n" : "", line);
 		used = strlen(drives);
 	}

@@ -37,7 +37,8 @@ int below_open(struct gds_reader *reader, struct reader_file *file,
 int below_judge(struct reader_file *file, struct gds_path_verdict *verdict);
 /* In words: how the file lies below, and what drives it is read from, a line on each. */
 void below_describe(struct reader_file *file, char *layout, size_t size);
-void below_describe_drives(const struct reader_file *file, char *drives, size_t size);
+void below_describe_drives(const struct reader_file *file, const struct gds_device *device,
+			   char *drives, size_t size);
 void below_close(struct gds_reader *reader, struct reader_file *file);
 
 /* The target for a disk of the volumes: they may have come to stand on another one. */

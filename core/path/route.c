@@ -685,7 +685,8 @@ static int explain(struct gds_reader *reader, void *argument)
 	explain_kernel(reader, explanation->kernel, sizeof(explanation->kernel));
 	below_describe(route.file, explanation->layout, sizeof(explanation->layout));
 	if (request->file->block_device || route.file->map)
-		below_describe_drives(route.file, explanation->drives, sizeof(explanation->drives));
+		below_describe_drives(route.file, request->buffer->device, explanation->drives,
+				      sizeof(explanation->drives));
 	if (mapped->usable && !route.file->direct && !mapped->reason[0])
 		verdict_allow(mapped, "the kernel copies the bytes out of its page cache",
 			      "keep the file on a file system that takes O_DIRECT");

@@ -118,7 +118,7 @@ static struct volume_part *add_part(struct chunks *chunks)
 {
 	struct volume_part *parts;
 
-	if (chunks->count == chunks->room) {
+	if (!chunks->parts || chunks->count == chunks->room) {
 		chunks->room = 2 * chunks->room + 16;
 		parts = reallocarray(chunks->parts, chunks->room, sizeof(*parts));
 		if (!parts)

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "path/verdict.h"
 #include "storage/file.h"
+#include "storage/sysfs.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -44,22 +45,31 @@ struct mount_entry {
 	char options[256]; /* those of the file system itself */
 };
 
+/* A line of mountinfo: "36 25 259:0 / /mnt rw,relatime - ext4 /dev/nvme0n1 rw". */
+static bool parse_mount(const char *line, dev_t device, struct mount_entry *entry)
+{
+	const char *separator = strstr(line, " - ");
+	const char *at = line;
+	uint64_t number;
+	dev_t of;
+
+	if (!separator || !text_number(&at, &number) || !text_number(&at, &number))
+		return false;
+	at += strspn(at, " ");
+	return text_device(&at, &of) && of == device &&
+	       sscanf(separator, " - %31s %*s %255s", entry->type, entry->options) >= 1;
+}
+
 static void find_mount(dev_t device, struct mount_entry *entry)
 {
 	FILE *mounts = fopen("/proc/self/mountinfo", "re");
-	unsigned int major_number;
-	unsigned int minor_number;
-	const char *separator;
 	char *line = NULL;
 	size_t size = 0;
+	bool found = false;
 
 	*entry = (struct mount_entry){ 0 };
-	while (mounts && !entry->type[0] && getline(&line, &size, mounts) > 0) {
-		separator = strstr(line, " - ");
-		if (separator && sscanf(line, "%*d %*d %u:%u", &major_number, &minor_number) == 2 &&
-		    makedev(major_number, minor_number) == device)
-			sscanf(separator, " - %31s %*s %255s", entry->type, entry->options);
-	}
+	while (mounts && !found && getline(&line, &size, mounts) > 0)
+		found = parse_mount(line, device, entry);
 	free(line);
 	if (mounts)
 		fclose(mounts);
@@ -250,7 +260,7 @@ static int whole_device(const struct file_map *map, bool sync, struct extent_win
 /* Fills window number `i`, for what lies at `offset`. */
 static int fill_window(struct file_map *map, size_t i, uint64_t offset, bool sync, uint64_t check)
 {
-	struct extent_window *extents;
+	struct extent_window *extents = NULL;
 	int err = map->file->block_device ? whole_device(map, sync, &extents)
 					  : window_fetch(map->file->fd, offset, sync, &extents);
 
@@ -481,7 +491,7 @@ void file_map_survey(struct file_map *map, struct file_survey *survey)
 
 static bool unchanged(struct file_map *map, uint64_t check)
 {
-	struct file_stamp now;
+	struct file_stamp now = { 0 };
 	uint64_t fingerprint;
 
 	if (!stack_confirm(map->stack, check) || map->stack_generation != map->stack->generation)

@@ -7,7 +7,6 @@
 
 #include <dirent.h>
 #include <errno.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -56,7 +55,17 @@ static int member_attribute(const struct md_array *array, const struct md_member
 	return sysfs_get(array->device, path, value, size);
 }
 
-/* The same, and the stack holds as long as it stays so. */
+static bool member_number(const struct md_array *array, const struct md_member *member,
+			  const char *attribute, uint64_t *number)
+{
+	char value[SYSFS_VALUE_BYTES];
+	const char *at = value;
+
+	return member_attribute(array, member, attribute, value, sizeof(value)) == 0 &&
+	       text_number(&at, number);
+}
+
+/* An attribute of a member; the stack holds as long as it stays so. */
 static int watched_attribute(const struct md_array *array, const struct md_member *member,
 			     const char *attribute, char *value, size_t size)
 {
@@ -107,19 +116,16 @@ static int read_state(const struct md_array *array, struct md_member *member)
 static int read_member(struct md_array *array, const char *folder)
 {
 	struct md_member *member = &array->members[array->count];
-	char value[SYSFS_VALUE_BYTES];
 	char path[SYSFS_PATH_BYTES];
+	uint64_t slot;
 
 	gds_text_set(member->name, sizeof(member->name), "%s", folder);
-	if (member_attribute(array, member, "slot", value, sizeof(value)) ||
-	    sscanf(value, "%u", &member->slot) != 1)
+	if (!member_number(array, member, "slot", &slot))
 		return 0;
-	if (member_attribute(array, member, "offset", value, sizeof(value)) ||
-	    sscanf(value, "%" SCNu64, &member->offset) != 1)
+	if (!member_number(array, member, "offset", &member->offset) ||
+	    !member_number(array, member, "size", &member->bytes))
 		return -EINVAL;
-	if (member_attribute(array, member, "size", value, sizeof(value)) ||
-	    sscanf(value, "%" SCNu64, &member->bytes) != 1)
-		return -EINVAL;
+	member->slot = (unsigned)slot;
 	member->offset *= SECTOR;
 	member->bytes *= KIB;
 	snprintf(path, sizeof(path), "md/%s/block/dev", folder);

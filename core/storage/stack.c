@@ -267,28 +267,31 @@ static int refuse_line(struct stack_builder *builder, const char *name, const st
 	return stack_refuse(builder, reason, "use mapped or bounce");
 }
 
-/* "MAJOR:MINOR OFFSET", in sectors. Returns how many characters that took, or 0. */
-static int parse_target(const char *text, dev_t *device, uint64_t *offset)
+/* "MAJOR:MINOR OFFSET", the latter in sectors. */
+static bool parse_target(const char **at, dev_t *device, uint64_t *offset)
 {
-	unsigned int major_number;
-	unsigned int minor_number;
-	unsigned long long sectors;
-	int used = 0;
+	uint64_t sectors;
 
-	if (sscanf(text, "%u:%u %llu %n", &major_number, &minor_number, &sectors, &used) != 3)
-		return 0;
-	*device = makedev(major_number, minor_number);
+	*at += strspn(*at, " ");
+	if (!text_device(at, device) || !text_number(at, &sectors))
+		return false;
 	*offset = sectors * SECTOR;
-	return used;
+	return true;
+}
+
+static int refuse_syntax(struct stack_builder *builder)
+{
+	return stack_refuse(builder, "a table of device-mapper is not understood", "");
 }
 
 static int build_linear_line(struct stack_builder *builder, const struct dm_line *line,
 			     struct volume_part *part)
 {
+	const char *at = line->params;
 	dev_t device;
 
-	if (!parse_target(line->params, &device, &part->offset))
-		return stack_refuse(builder, "a table of device-mapper is not understood", "");
+	if (!parse_target(&at, &device, &part->offset))
+		return refuse_syntax(builder);
 	return stack_build(builder, device, &part->below);
 }
 
@@ -296,17 +299,16 @@ static int build_linear_line(struct stack_builder *builder, const struct dm_line
 static int build_striped_line(struct stack_builder *builder, const struct dm_line *line,
 			      struct volume_part *part)
 {
-	const char *text = line->params;
-	unsigned long long chunk;
+	const char *at = line->params;
 	struct volume *volume;
-	unsigned int count;
+	uint64_t count;
+	uint64_t chunk;
 	dev_t device;
-	int used = 0;
-	int err = 0;
+	int err;
 
-	if (sscanf(text, "%u %llu %n", &count, &chunk, &used) != 2 || count == 0 || chunk == 0 ||
+	if (!text_number(&at, &count) || !text_number(&at, &chunk) || count == 0 || chunk == 0 ||
 	    count > STACK_DISKS_MAX || line->bytes % (chunk * SECTOR * count))
-		return stack_refuse(builder, "a table of device-mapper is not understood", "");
+		return refuse_syntax(builder);
 	err = stack_add(builder, VOLUME_STRIPED, count, &volume);
 	if (err)
 		return err;
@@ -314,11 +316,8 @@ static int build_striped_line(struct stack_builder *builder, const struct dm_lin
 	part->below = volume;
 	volume->chunk_bytes = chunk * SECTOR;
 	for (size_t i = 0; i < count && !err; i++) {
-		text += used;
-		used = parse_target(text, &device, &volume->parts[i].offset);
-		if (!used)
-			return stack_refuse(builder, "a table of device-mapper is not understood",
-					    "");
+		if (!parse_target(&at, &device, &volume->parts[i].offset))
+			return refuse_syntax(builder);
 		volume->parts[i].bytes = line->bytes / count;
 		err = stack_build(builder, device, &volume->parts[i].below);
 	}

@@ -3,11 +3,35 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
+
+bool text_number(const char **at, uint64_t *number)
+{
+	char *end;
+
+	*at += strspn(*at, " ");
+	if (**at < '0' || **at > '9')
+		return false;
+	errno = 0;
+	*number = strtoull(*at, &end, 10);
+	*at = end;
+	return errno == 0;
+}
+
+bool text_device(const char **at, dev_t *device)
+{
+	uint64_t major_number;
+	uint64_t minor_number;
+
+	if (!text_number(at, &major_number) || *(*at)++ != ':' || !text_number(at, &minor_number))
+		return false;
+	*device = makedev((unsigned int)major_number, (unsigned int)minor_number);
+	return true;
+}
 
 void sysfs_path(char *path, size_t size, dev_t device, const char *name)
 {
@@ -52,26 +76,23 @@ bool sysfs_has(dev_t device, const char *name)
 int sysfs_number(dev_t device, const char *name, uint64_t *number)
 {
 	char value[32];
+	const char *at = value;
 	int err = sysfs_get(device, name, value, sizeof(value));
 
 	if (err)
 		return err;
-	return sscanf(value, "%" SCNu64, number) == 1 ? 0 : -EINVAL;
+	return text_number(&at, number) ? 0 : -EINVAL;
 }
 
 int sysfs_device(dev_t device, const char *name, dev_t *found)
 {
-	unsigned int major_number;
-	unsigned int minor_number;
 	char value[32];
+	const char *at = value;
 	int err = sysfs_get(device, name, value, sizeof(value));
 
 	if (err)
 		return err;
-	if (sscanf(value, "%u:%u", &major_number, &minor_number) != 2)
-		return -EINVAL;
-	*found = makedev(major_number, minor_number);
-	return 0;
+	return text_device(&at, found) ? 0 : -EINVAL;
 }
 
 int sysfs_name(dev_t device, char *name, size_t size)

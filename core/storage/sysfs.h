@@ -11,6 +11,13 @@
 #define SYSFS_PATH_BYTES  320
 #define SYSFS_VALUE_BYTES 512
 
+/*
+ * Reads a decimal number, or "MAJOR:MINOR", behind blanks at `*at`, which is then moved
+ * behind it. False where there is none.
+ */
+bool text_number(const char **at, uint64_t *number);
+bool text_device(const char **at, dev_t *device);
+
 /* Where the attribute is. */
 void sysfs_path(char *path, size_t size, dev_t device, const char *name);
 

@@ -207,6 +207,7 @@ struct gds_device_info {
 	char driver[128];      /* the driver and its version */
 	uint64_t memory_bytes; /* of its own memory, 0 where unknown */
 	uint32_t unified;      /* 1 where host memory is the device's memory */
+	char pci[24];          /* its PCI address, "0000:04:00.0"; empty where it has none */
 };
 
 /*
@@ -599,7 +600,11 @@ struct gds_explanation {
 	 * nvme1n1), 3 runs of 12582912 bytes, 0 bytes of zeros". Else empty.
 	 */
 	char layout[512];
-	char drives[1024]; /* a line on each drive that is read directly */
+	/*
+	 * A line on each drive that is read directly: its model, blocks and transfers, where
+	 * it is, and how far from the buffer's device, in hops from one PCI port to the next.
+	 */
+	char drives[1024];
 };
 
 /*

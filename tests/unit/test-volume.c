@@ -8,6 +8,7 @@
 /* cmocka.h wants the four above. */
 #include <cmocka.h>
 
+#include "storage/drive.h"
 #include "storage/volume.h"
 #include "support/random.h"
 
@@ -256,6 +257,32 @@ static void volumes_on_volumes_add_up(void **state)
 	volumes_free(list);
 }
 
+/* ---- Distances of drives and devices --------------------------------------------- */
+
+#define HOST "/sys/devices/pci0000:00"
+
+static void expect_hops(const char *one, const char *other, int hops, bool common)
+{
+	bool bridge = !common;
+
+	assert_int_equal(drive_hops(one, other, &bridge), hops);
+	if (hops >= 0)
+		assert_int_equal(bridge, common);
+}
+
+static void hops_are_counted_to_the_bridge_that_two_devices_have_in_common(void **state)
+{
+	(void)state;
+	/* Two ports of one switch. */
+	expect_hops(HOST "/0000:00:03.0/0000:01:00.0/0000:02:00.0/0000:03:00.0",
+		    HOST "/0000:00:03.0/0000:01:00.0/0000:02:01.0/0000:04:00.0", 4, true);
+	/* Names that only begin alike. */
+	expect_hops(HOST "/0000:00:03.0/0000:01:00.0", HOST "/0000:00:03.1/0000:01:00.0", 4, false);
+	expect_hops(HOST "/0000:00:03.0", HOST "/0000:00:03.0/0000:01:00.0", 1, true);
+	expect_hops(HOST "/0000:00:03.0", "/sys/devices/pci0000:80/0000:80:01.0", -1, false);
+	expect_hops("/sys/devices/virtual/block/loop0", HOST "/0000:00:03.0", -1, false);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -267,6 +294,7 @@ int main(void)
 		cmocka_unit_test(an_array_without_a_chunk_size_is_refused),
 		cmocka_unit_test(reads_of_a_mirror_are_spread_over_its_members),
 		cmocka_unit_test(volumes_on_volumes_add_up),
+		cmocka_unit_test(hops_are_counted_to_the_bridge_that_two_devices_have_in_common),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

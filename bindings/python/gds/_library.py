@@ -79,6 +79,7 @@ class DeviceInfo(Structure):
         ("driver", c_char * 128),
         ("memory_bytes", c_uint64),
         ("unified", c_uint32),
+        ("pci", c_char * 24),
     ]
 
 
