@@ -169,20 +169,6 @@ static void recut(struct op *op)
 }
 
 /*
- * Keeps an operation that went by what is below a file, until the file is seen to be
- * unchanged. What is laid out as zeros waits with them: it has only seemed to be a hole.
- */
-static void hold(struct gds_reader *reader, struct op *op, int result)
-{
-	if (reader->held_count++ == 0)
-		reader->held_since_ns = reader->now_ns;
-	op->result = result;
-	op->next = NULL;
-	*reader->held_last = op;
-	reader->held_last = &op->next;
-}
-
-/*
  * Whether a read that may not change its path has kept it: reads of other batches
  * share the route, and may have changed it.
  */
@@ -223,6 +209,20 @@ static int aim(struct gds_reader *reader, struct op *op, struct lane_read *lane_
 	if (!err)
 		*lane_read = aim_lane_read(reader, op);
 	return err;
+}
+
+/*
+ * Keeps an operation that went by what is below a file, until the file is seen to be
+ * unchanged. What is laid out as zeros waits with them: it has only seemed to be a hole.
+ */
+static void hold(struct gds_reader *reader, struct op *op, int result)
+{
+	if (reader->held_count++ == 0)
+		reader->held_since_ns = reader->now_ns;
+	op->result = result;
+	op->next = NULL;
+	*reader->held_last = op;
+	reader->held_last = &op->next;
 }
 
 /*

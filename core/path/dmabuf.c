@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "path/dmabuf.h"
 
+#include "base/clock.h"
 #include "base/error.h"
+#include "base/log.h"
 #include "lane/dmabuf.h"
 #include "path/below.h"
 #include "path/verdict.h"
@@ -136,6 +138,7 @@ static int fill_slot(struct gds_reader *reader, struct dmabuf_map *map, size_t s
 {
 	struct dmabuf_slot *slot = &map->slots[slice];
 	struct backend_export exported;
+	uint64_t begun_ns;
 	int err;
 
 	err = map->memory->device->ops->export_slice(map->memory, slice, &exported);
@@ -143,6 +146,7 @@ static int fill_slot(struct gds_reader *reader, struct dmabuf_map *map, size_t s
 		verdict_refuse(verdict, gds_last_error(), "use mapped or bounce");
 		return err;
 	}
+	begun_ns = clock_now_ns();
 	do
 		err = reader->lane->ops->dmabuf_add(reader->lane, map->target->fd, exported.fd,
 						    &slot->slot);
@@ -153,6 +157,9 @@ static int fill_slot(struct gds_reader *reader, struct dmabuf_map *map, size_t s
 		explain_refusal(verdict, map->target->name, &exported, -err);
 		return gds_fail(-err, "%s", verdict->reason);
 	}
+	gds_info("registered a dma-buf of %llu bytes for %s, in %llu us",
+		 (unsigned long long)exported.bytes, map->target->name,
+		 (unsigned long long)(clock_now_ns() - begun_ns) / 1000);
 	slot->offset = exported.offset;
 	return 0;
 }

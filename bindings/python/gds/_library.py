@@ -130,6 +130,8 @@ class Explanation(Structure):
         ("lane_reason", c_char * 256),
         ("paths", PathVerdict * PATH_COUNT),
         ("kernel", c_char * 128),
+        ("layout", c_char * 512),
+        ("drives", c_char * 1024),
     ]
 
 
