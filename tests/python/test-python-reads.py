@@ -261,6 +261,41 @@ class Asyncio(TestCase):
 
         asyncio.run(main())
 
+    def test_a_thread_and_a_coroutine_wait_for_the_same_batch(self):
+        async def main():
+            with gds.Reader(queue_depth=1, transfer_bytes=4096) as reader:
+                for _ in range(20):
+                    batch = reader.batch()
+                    batch.add(self.file, self.buffer, 0, MIB)
+                    batch.submit()
+                    loop = asyncio.get_running_loop()
+                    thread = loop.run_in_executor(None, batch.wait)
+                    await asyncio.wait_for(batch, TIMEOUT)
+                    await thread
+
+        asyncio.run(main())
+
+    def test_a_reader_that_is_closed_wakes_who_waits_for_it(self):
+        def close_here(reader):
+            asyncio.get_running_loop().call_soon(reader.close)
+
+        def close_in_a_thread(reader):
+            threading.Thread(target=reader.close).start()
+
+        async def main(close):
+            reader = gds.Reader(queue_depth=1, transfer_bytes=4096)
+            batch = reader.batch()
+            for _ in range(20):
+                batch.add(self.file, self.buffer)
+            batch.submit()
+            close(reader)
+            with self.assertRaises(gds.CancelledError):
+                await asyncio.wait_for(batch, TIMEOUT)
+
+        for close in (close_here, close_in_a_thread):
+            with self.subTest(close=close.__name__):
+                asyncio.run(main(close))
+
     def test_a_cancelled_task_leaves_no_read_behind(self):
         async def main():
             with gds.Reader(queue_depth=1, transfer_bytes=4096) as reader:

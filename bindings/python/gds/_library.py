@@ -180,7 +180,6 @@ _CALLS: List[Tuple[str, Any, List[Any]]] = [
     ("gds_batch_failures", c_ssize_t, [c_void_p, POINTER(c_size_t)]),
     ("gds_batch_reset", c_int, [c_void_p]),
     ("gds_batch_destroy", None, [c_void_p]),
-    ("gds_batch_signal_vulkan", c_int, [c_void_p, c_void_p, c_uint64, c_uint64]),
     ("gds_batch_stream_wait_cuda", c_int, [c_void_p, c_void_p, c_void_p]),
     ("gds_explain", c_int, [c_void_p, c_void_p, c_void_p, POINTER(Explanation)]),
 ]

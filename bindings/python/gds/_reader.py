@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import errno
+import functools
 import os
 import threading
 import time
@@ -183,6 +184,7 @@ class Batch:
         self._cancel_wanted = False
         self._submitted = False
         self._complete = False
+        self._waiters: List[asyncio.Future[None]] = []
         options = _library.BatchOptions(
             size=ctypes.sizeof(_library.BatchOptions),
             path=_number(path, PATHS, "path"),
@@ -328,6 +330,9 @@ class Batch:
         self._complete = True
         # The files and the memory are the caller's again.
         self._keeps.clear()
+        # Also those who looked while this thread held the batch, and saw nothing.
+        while self._waiters:
+            _tell(self._waiters.pop(), None)
 
     def cancel(self) -> None:
         """Gives up the reads that are not done: each of them ends with ECANCELED.
@@ -508,6 +513,8 @@ class _Watch:
 
     def __init__(self, reader: Reader) -> None:
         self._eventfd: Callable[[], int] = reader.eventfd
+        self._fd = -1
+        self._closed = False
         self._lock = threading.Lock()
         self._waiting: Dict[asyncio.Future[None], Batch] = {}
         self._loops: Dict[asyncio.AbstractEventLoop, int] = {}
@@ -533,10 +540,14 @@ class _Watch:
         self, loop: asyncio.AbstractEventLoop, future: asyncio.Future[None], batch: Batch
     ) -> None:
         with self._lock:
+            # Where the reader was closed, its batches are complete or are about to be.
+            if self._fd < 0 and not self._closed:
+                self._fd = self._eventfd()
             self._waiting[future] = batch
+            batch._waiters.append(future)
             self._loops[loop] = self._loops.get(loop, 0) + 1
-            if self._loops[loop] == 1:
-                loop.add_reader(self._eventfd(), self._look)
+            if self._loops[loop] == 1 and not self._closed:
+                loop.add_reader(self._fd, self._look)
 
     def _leave(self, loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> None:
         with self._lock:
@@ -544,14 +555,30 @@ class _Watch:
             self._loops[loop] -= 1
             if self._loops[loop] == 0:
                 del self._loops[loop]
-                loop.remove_reader(self._eventfd())
+                if not self._closed:
+                    loop.remove_reader(self._fd)
+
+    def close(self) -> None:
+        """Has the event loops let go of the eventfd, before it is closed."""
+        with self._lock:
+            self._closed = True
+            loops = list(self._loops)
+        for loop in loops:
+            if loop is _running_loop():
+                loop.remove_reader(self._fd)
+            else:
+                _call_in(loop, functools.partial(loop.remove_reader, self._fd))
 
     def _look(self) -> None:
         """Takes the eventfd's count, then wakes whose batch is complete."""
         try:
-            os.read(self._eventfd(), 8)
+            os.read(self._fd, 8)
         except BlockingIOError:
             pass
+        self.wake()
+
+    def wake(self) -> None:
+        """Wakes whose batch is complete."""
         with self._lock:
             waiting = list(self._waiting.items())
         for future, batch in waiting:
@@ -564,6 +591,20 @@ class _Watch:
                 _tell(future, None)
 
 
+def _running_loop() -> Optional[asyncio.AbstractEventLoop]:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def _call_in(loop: asyncio.AbstractEventLoop, call: Callable[[], object]) -> None:
+    try:
+        loop.call_soon_threadsafe(call)
+    except RuntimeError:  # that loop was closed meanwhile
+        pass
+
+
 def _tell(future: asyncio.Future[None], error: Optional[Exception]) -> None:
     def tell() -> None:
         if not future.done():
@@ -572,10 +613,7 @@ def _tell(future: asyncio.Future[None], error: Optional[Exception]) -> None:
             else:
                 future.set_result(None)
 
-    try:
-        future.get_loop().call_soon_threadsafe(tell)
-    except RuntimeError:  # that loop was closed meanwhile
-        pass
+    _call_in(future.get_loop(), tell)
 
 
 class Reader:
@@ -640,10 +678,14 @@ class Reader:
 
     def close(self) -> None:
         """Closes the reader. Reads in flight are cancelled, and waited for."""
+        if self._handle is None:
+            return
+        self._watch.close()
         with self._lock:
             handle, self._handle = self._handle, None
         if handle:
             handle.close()
+        self._watch.wake()
 
     def __enter__(self) -> Reader:
         return self
