@@ -27,12 +27,14 @@ static int reserve(struct gds_batch *batch, size_t capacity)
 
 	if (capacity <= batch->capacity)
 		return 0;
+	if (capacity >= SCHEDULE_NONE)
+		return gds_fail(EINVAL, "a batch has room for %u reads at most", SCHEDULE_NONE - 1);
 	capacity = max_u64(capacity, max_u64(2 * batch->capacity, FIRST_CAPACITY));
-	reads = reallocarray(batch->run.reads, capacity, sizeof(*reads));
+	reads = reallocarray(batch->reads, capacity, sizeof(*reads));
 	if (!reads)
 		return gds_fail_errno(ENOMEM, "cannot make room for %zu reads in a batch",
 				      capacity);
-	batch->run.reads = reads;
+	batch->reads = reads;
 	batch->capacity = capacity;
 	return 0;
 }
@@ -53,6 +55,10 @@ int gds_batch_create(struct gds_batch **batch_out, struct gds_reader *reader,
 		memcpy(&full, options, min_u64(options->size, sizeof(full)));
 	if (full.path >= GDS_PATH_COUNT)
 		return gds_fail(EINVAL, "gds_batch_create: there is no path %u", full.path);
+	if (full.read_class >= GDS_CLASS_COUNT || full.reserved)
+		return gds_fail(EINVAL, "gds_batch_create: there is no class %u, or a reserved "
+					"field is not 0",
+				full.read_class);
 	if (full.flags & ~(uint32_t)GDS_BATCH_NO_FALLBACK)
 		return gds_fail(EINVAL, "gds_batch_create: unknown flags 0x%x", full.flags);
 	batch = calloc(1, sizeof(*batch));
@@ -65,6 +71,10 @@ int gds_batch_create(struct gds_batch **batch_out, struct gds_reader *reader,
 	}
 	batch->path = full.path;
 	batch->flags = full.flags;
+	batch->class = (enum schedule_class)full.read_class;
+	batch->deadline_ns = full.deadline_ns;
+	batch->runs = &batch->only;
+	batch->run_capacity = 1;
 	batch->reader = reader;
 	reader_get(reader);
 	*batch_out = batch;
@@ -76,9 +86,9 @@ static enum batch_state state_of(struct gds_batch *batch)
 {
 	enum batch_state state;
 
-	pthread_mutex_lock(&batch->reader->lock);
+	reader_lock(batch->reader);
 	state = batch->state;
-	pthread_mutex_unlock(&batch->reader->lock);
+	reader_unlock(batch->reader);
 	return state;
 }
 
@@ -122,7 +132,7 @@ static void fill_read(struct read *read, struct gds_batch *batch, struct route *
 /* Gives back what reads [first, end) hold of their routes. */
 static void put_routes(struct gds_batch *batch, size_t first, size_t end)
 {
-	struct read *reads = batch->run.reads;
+	struct read *reads = batch->reads;
 	size_t streak = first;
 
 	for (size_t i = first; i < end; i++) {
@@ -143,7 +153,7 @@ static int add_streak(struct gds_batch *batch, const struct gds_request *request
 		      size_t *index)
 {
 	const struct gds_request *first = &requests[*index];
-	struct read *reads = batch->run.reads + batch->run.count;
+	struct read *reads = batch->reads + batch->count;
 	struct route *route;
 	size_t i = 0;
 	int err = check_request(first, *index);
@@ -160,7 +170,7 @@ static int add_streak(struct gds_batch *batch, const struct gds_request *request
 		 first[i].buffer == first->buffer &&
 		 (err = check_request(&first[i], *index + i)) == 0);
 	route_hold(route, i - 1); /* route_get() gave the first */
-	batch->run.count += i;
+	batch->count += i;
 	*index += i;
 	return err;
 }
@@ -179,13 +189,13 @@ ssize_t gds_batch_add(struct gds_batch *batch, const struct gds_request *request
 	if (state_of(batch) != BATCH_IDLE)
 		return gds_fail(EBUSY, "gds_batch_add: the batch was submitted; wait for it and "
 				       "reset it first");
-	before = batch->run.count;
+	before = batch->count;
 	err = reserve(batch, before + count);
 	while (!err && index < count)
 		err = add_streak(batch, requests, count, &index);
 	if (err) {
-		put_routes(batch, before, batch->run.count);
-		batch->run.count = before;
+		put_routes(batch, before, batch->count);
+		batch->count = before;
 		return err;
 	}
 	return (ssize_t)before;
@@ -199,7 +209,7 @@ static bool prepare_read(struct read *read, int64_t file_bytes)
 	uint64_t bytes = (uint64_t)file_bytes;
 
 	if (file_bytes < 0) {
-		read->error = (int32_t)file_bytes;
+		read->error = (int16_t)file_bytes;
 		read->error_offset = read->offset;
 		return false;
 	}
@@ -208,51 +218,97 @@ static bool prepare_read(struct read *read, int64_t file_bytes)
 	else
 		read->length = min_u64(read->length, bytes - read->offset);
 	read->short_at = read->length;
-	read->plan = (struct plan){
-		.offset = read->offset,
-		.place = read->buffer_offset,
-		.left = read->length,
-	};
 	return read->length > 0;
 }
 
-/* Returns how many reads there are to do. */
-static size_t prepare_reads(struct gds_batch *batch)
+/* The batch's run on the device of storage, made if it has none there yet. */
+static struct schedule_run *run_on(struct gds_batch *batch, struct reader_queue *queue)
+{
+	size_t capacity = 2 * batch->run_capacity;
+	struct schedule_run *runs;
+
+	for (size_t i = 0; i < batch->run_count; i++)
+		if (batch->runs[i].device == &queue->schedule)
+			return &batch->runs[i];
+	if (batch->run_count == batch->run_capacity) {
+		runs = calloc(capacity, sizeof(*runs));
+		if (!runs)
+			return NULL;
+		memcpy(runs, batch->runs, batch->run_count * sizeof(*runs));
+		if (batch->runs != &batch->only)
+			free(batch->runs);
+		batch->runs = runs;
+		batch->run_capacity = capacity;
+	}
+	runs = &batch->runs[batch->run_count++];
+	schedule_run_init(runs, &queue->schedule, batch->reads, batch->class);
+	return runs;
+}
+
+/* A read that is complete as it is submitted. */
+static void end_at_once(struct gds_batch *batch, struct read *read, uint64_t now_ns)
+{
+	read->issued_ns = now_ns;
+	read->completed_ns = now_ns;
+	atomic_store_explicit(&read->done, true, memory_order_relaxed);
+	if (read->error && batch->failures++ == 0)
+		batch->first_failure = (size_t)(read - batch->reads);
+}
+
+/* Sorts the reads by the devices that they are on. Returns how many there are to do. */
+static ssize_t prepare_reads(struct gds_batch *batch)
 {
 	const uint64_t stamp = atomic_fetch_add(&submissions, 1) + 1;
 	const uint64_t now_ns = clock_now_ns();
 	struct counters *counters = &batch->reader->counters;
 	const struct route *route = NULL;
+	struct schedule_run *run = NULL;
 	int64_t file_bytes = 0;
 	size_t open = 0;
 
 	batch->failures = 0;
-	for (size_t i = 0; i < batch->run.count; i++) {
-		struct read *read = &batch->run.reads[i];
+	batch->run_count = 0;
+	batch->expires_ns = batch->deadline_ns > UINT64_MAX - now_ns ? UINT64_MAX
+								     : now_ns + batch->deadline_ns;
+	for (size_t i = 0; i < batch->count; i++) {
+		struct read *read = &batch->reads[i];
 
 		if (read->route != route) {
 			route = read->route;
 			file_bytes =
 				route->file ? file_bytes_since(route->file->file, stamp) : -EBADF;
+			run = route->file ? run_on(batch, route->file->queue) : NULL;
+			if (route->file && !run)
+				return gds_fail_errno(ENOMEM, "cannot submit a batch");
 		}
 		if (prepare_read(read, file_bytes)) {
+			schedule_run_append(run, (uint32_t)i);
 			open++;
-			continue;
+		} else {
+			end_at_once(batch, read, now_ns);
 		}
-		read->issued_ns = now_ns;
-		read->completed_ns = now_ns;
-		atomic_store_explicit(&read->done, true, memory_order_relaxed);
-		if (read->error && batch->failures++ == 0)
-			batch->first_failure = i;
 	}
-	atomic_fetch_add(&counters->reads_at_once, batch->run.count - open);
-	atomic_fetch_add(&counters->reads_failed_at_once, batch->failures);
-	return open;
+	if (batch->count > open) {
+		atomic_fetch_add(&counters->reads_at_once, batch->count - open);
+		atomic_fetch_add(&counters->reads_failed_at_once, batch->failures);
+	}
+	return (ssize_t)open;
+}
+
+/* Runs without a read are not queued. */
+static void drop_empty_runs(struct gds_batch *batch)
+{
+	size_t count = 0;
+
+	for (size_t i = 0; i < batch->run_count; i++)
+		if (batch->runs[i].last != SCHEDULE_NONE)
+			batch->runs[count++] = batch->runs[i];
+	batch->run_count = count;
 }
 
 int gds_batch_submit(struct gds_batch *batch)
 {
-	size_t open;
+	ssize_t open;
 	int err;
 
 	if (!batch)
@@ -266,7 +322,10 @@ int gds_batch_submit(struct gds_batch *batch)
 	if (reader_closed(batch->reader))
 		return gds_fail(ESHUTDOWN, "gds_batch_submit: the batch's reader was closed");
 	open = prepare_reads(batch);
-	atomic_store(&batch->open, open);
+	if (open < 0)
+		return (int)open;
+	drop_empty_runs(batch);
+	atomic_store_explicit(&batch->open, (size_t)open, memory_order_relaxed);
 	if (open > 0)
 		return reader_submit(batch->reader, batch);
 	batch_signal(batch);
@@ -327,10 +386,10 @@ bool batch_uses(const struct gds_batch *batch, const struct attachment *attachme
 
 	if (!attachment)
 		return true;
-	for (size_t i = 0; i < batch->run.count; i++) {
-		if (batch->run.reads[i].route == route)
+	for (size_t i = 0; i < batch->count; i++) {
+		if (batch->reads[i].route == route)
 			continue;
-		route = batch->run.reads[i].route;
+		route = batch->reads[i].route;
 		if (route->file && (&route->file->attachment == attachment ||
 				    &route->buffer->attachment == attachment))
 			return true;
@@ -403,7 +462,7 @@ int gds_batch_wait(struct gds_batch *batch, int64_t timeout_ns)
 	err = reader_wait(batch->reader, batch, deadline_ns);
 	if (err)
 		gds_fail_errno(-err, "waiting for a batch of %zu reads, of which %zu are not done",
-			       batch->run.count, atomic_load(&batch->open));
+			       batch->count, atomic_load(&batch->open));
 	return err;
 }
 
@@ -441,7 +500,7 @@ int gds_batch_cancel(struct gds_batch *batch)
 
 size_t gds_batch_count(const struct gds_batch *batch)
 {
-	return batch ? batch->run.count : 0;
+	return batch ? batch->count : 0;
 }
 
 _Static_assert(READ_PATHS == GDS_PATH_COUNT - 1, "a read counts the bytes of each path");
@@ -460,10 +519,10 @@ static void say_failure(const struct read *read)
 			 route->file->file->path, route->dmabuf.reason, route->dmabuf.remedy);
 	else
 		gds_fail_errno(-read->error,
-			       "reading %s failed at offset %" PRIu64 " (of %" PRIu64
-			       " bytes at %" PRIu64 ")",
-			       route->file->file->path, read->error_offset, read->length,
-			       read->offset);
+			       "reading %s on %s failed at offset %" PRIu64 " (in %" PRIu32
+			       " bytes from there, of %" PRIu64 " at %" PRIu64 ")",
+			       route->file->file->path, route->file->queue->disk.name,
+			       read->error_offset, read->error_length, read->length, read->offset);
 }
 
 int gds_batch_result(struct gds_batch *batch, size_t index, struct gds_result *result)
@@ -472,10 +531,10 @@ int gds_batch_result(struct gds_batch *batch, size_t index, struct gds_result *r
 
 	if (!batch || !result)
 		return gds_fail(EINVAL, "gds_batch_result: batch and result must not be NULL");
-	if (index >= batch->run.count)
+	if (index >= batch->count)
 		return gds_fail(EINVAL, "gds_batch_result: there is no read %zu in a batch of %zu",
-				index, batch->run.count);
-	read = &batch->run.reads[index];
+				index, batch->count);
+	read = &batch->reads[index];
 	if (!atomic_load_explicit(&read->done, memory_order_acquire))
 		return gds_fail(EINPROGRESS, "gds_batch_result: read %zu is not done", index);
 	*result = (struct gds_result){
@@ -506,8 +565,8 @@ static void empty(struct gds_batch *batch)
 {
 	struct batch_signal *signal;
 
-	put_routes(batch, 0, batch->run.count);
-	batch->run.count = 0;
+	put_routes(batch, 0, batch->count);
+	batch->count = 0;
 	batch->failures = 0;
 	batch->state = BATCH_IDLE;
 	release_streams(batch);
@@ -559,7 +618,9 @@ void gds_batch_destroy(struct gds_batch *batch)
 	}
 	empty(batch);
 	reader_put(batch->reader);
-	free(batch->run.reads);
+	free(batch->reads);
+	if (batch->runs != &batch->only)
+		free(batch->runs);
 	free(batch);
 }
 

@@ -6,6 +6,10 @@
  * What a landed operation did not bring - the storage gave fewer bytes, asked to
  * be tried again, or refused the way of reading - becomes its `rest`, which the
  * same operation then works off, cut anew within the route's limits of then.
+ *
+ * An operation may serve several reads, neighbours in the file and in memory. It
+ * lets go of each when that one's bytes are there. Where it fails, it goes on with
+ * one read after the other, so that a bad one does not take its neighbours along.
  */
 #include "base/bits.h"
 #include "base/clock.h"
@@ -21,6 +25,12 @@
 
 #define REAP_AT_ONCE 64
 
+#define likely(condition)   __builtin_expect(!!(condition), 1)
+#define unlikely(condition) __builtin_expect(!!(condition), 0)
+
+/* Operations for one device before the next one has its turn. */
+#define TURN_OPERATIONS 16
+
 /* Times that an operation is issued again without a byte of progress. */
 #define ATTEMPTS_MAX 64
 /* How long -EAGAIN is answered by issuing the operation again. */
@@ -30,7 +40,7 @@
 
 size_t reader_operations(const struct gds_reader *reader)
 {
-	return (size_t)reader->options.queue_depth + reader->staging[STAGING_SMALL].count +
+	return (size_t)reader->scheduler.most + reader->staging[STAGING_SMALL].count +
 	       reader->staging[STAGING_LARGE].count;
 }
 
@@ -45,7 +55,6 @@ int operations_open(struct gds_reader *reader)
 		reader->ops[i].next = reader->free_ops;
 		reader->free_ops = &reader->ops[i];
 	}
-	reader->starved_last = &reader->starved_first;
 	return 0;
 }
 
@@ -71,51 +80,103 @@ static int make_visible(struct read *read)
 	return err;
 }
 
-static void finish_read(struct gds_reader *reader, struct read *read)
+static struct reader_queue *queue_of(const struct op *op)
 {
-	struct gds_batch *batch = read->batch;
-	size_t index = (size_t)(read - batch->run.reads);
-	struct counters *counters = &reader->counters;
-
-	if (!read->error)
-		read->error = make_visible(read);
-	counter_add(&counters->reads, 1);
-	if (read->error) {
-		counter_add(read->error == -ECANCELED ? &counters->reads_cancelled
-						      : &counters->reads_failed,
-			    1);
-		if (batch->failures++ == 0 || index < batch->first_failure)
-			batch->first_failure = index;
-	}
-	read->completed_ns = reader->now_ns;
-	atomic_store_explicit(&read->done, true, memory_order_release);
-	if (atomic_fetch_sub_explicit(&batch->open, 1, memory_order_release) == 1) {
-		/* Its owner may free it, or submit it anew. */
-		scheduler_remove(&reader->scheduler, &batch->run);
-		batch->next = reader->completed;
-		reader->completed = batch;
-	}
+	return (struct reader_queue *)op->run->device;
 }
 
-static void fail_read(struct read *read, int error, uint64_t offset)
+/* The read may be looked at from here on. */
+static inline void mark_done(struct gds_reader *reader, struct read *read)
+{
+	struct gds_batch *batch = read->batch;
+	size_t open = atomic_load_explicit(&batch->open, memory_order_relaxed) - 1;
+
+	read->completed_ns = reader->now_ns;
+	atomic_store_explicit(&read->done, true, memory_order_release);
+	/* The driver alone writes to it. */
+	atomic_store_explicit(&batch->open, open, memory_order_release);
+	if (open > 0)
+		return;
+	deadline_remove(batch);
+	batch->next = reader->completed;
+	reader->completed = batch;
+}
+
+static void count_failure(struct gds_reader *reader, const struct read *read)
+{
+	struct counters *counters = &reader->counters;
+	struct gds_batch *batch = read->batch;
+	size_t index = (size_t)(read - batch->reads);
+
+	counter_add(read->error == -ECANCELED ? &counters->reads_cancelled
+					      : &counters->reads_failed,
+		    1);
+	if (read->error == -ETIMEDOUT && batch->deadline_ns)
+		counter_add(&counters->reads_expired, 1);
+	counter_add(&read->route->file->queue->counters.reads_failed, 1);
+	if (batch->failures++ == 0 || index < batch->first_failure)
+		batch->first_failure = index;
+}
+
+static inline void count_read(struct gds_reader *reader, const struct read *read,
+			      struct reader_queue *queue)
+{
+	enum schedule_class class = read->batch->class;
+
+	counter_add(&reader->counters.class_reads[class], 1);
+	if (!read->error)
+		counter_add(&reader->counters.class_bytes[class], read->short_at);
+	counter_add(&queue->counters.reads, 1);
+	if (read->issued_ns)
+		counter_add(&reader->counters.class_ns[class], reader->now_ns - read->issued_ns);
+}
+
+static void finish_read(struct gds_reader *reader, struct read *read)
+{
+	if (!read->error)
+		read->error = (int16_t)make_visible(read);
+	count_read(reader, read, read->route->file->queue);
+	if (read->error)
+		count_failure(reader, read);
+	mark_done(reader, read);
+}
+
+static void fail_read(struct read *read, int error, uint64_t offset, uint32_t length)
 {
 	if (read->error && read->error_offset <= offset)
 		return;
-	read->error = error;
+	read->error = (int16_t)error;
 	read->error_offset = offset;
+	read->error_length = length;
+}
+
+/* The operation has nothing left to do for the read. */
+static void let_go(struct gds_reader *reader, struct read *read)
+{
+	if (--read->operations == 0)
+		finish_read(reader, read);
+}
+
+/* Goes over to the next of the reads that the operation serves. */
+static void leave_read(struct gds_reader *reader, struct op *op)
+{
+	struct read *read = op->read;
+
+	op->read = &op->run->reads[read->next];
+	op->reads--;
+	let_go(reader, read);
 }
 
 /* The operation has nothing left to do. */
 static void release_op(struct gds_reader *reader, struct op *op)
 {
-	struct read *read = op->read;
-
 	if (op->chunk != STAGING_NONE)
 		aim_give_chunk(op);
+	while (op->reads > 1)
+		leave_read(reader, op);
 	op->next = reader->free_ops;
 	reader->free_ops = op;
-	if (--read->operations == 0 && (read->plan.left == 0 || read->error))
-		finish_read(reader, read);
+	let_go(reader, op->read);
 }
 
 /* ---- Into the lane ---- */
@@ -124,15 +185,14 @@ static void release_op(struct gds_reader *reader, struct op *op)
 static struct lane_read mapped_read(const struct gds_reader *reader, const struct op *op)
 {
 	const struct route *route = op->read->route;
-	const struct reader_buffer *buffer = route->buffer;
 
 	return (struct lane_read){
 		.token = (uint64_t)(op - reader->ops),
 		.offset = op->io.offset,
-		.address = (char *)buffer->buffer->memory->host + op->io.place,
+		.address = route->host + op->io.place,
 		.length = op->io.length,
 		.file = route->file->slot,
-		.buffer = buffer->slots[op->io.place / SLICE_BYTES],
+		.buffer = route->buffer->slots[op->io.place / SLICE_BYTES],
 	};
 }
 
@@ -140,14 +200,8 @@ static void queue_op(struct gds_reader *reader, struct op *op, const struct lane
 {
 	op->file_slot = lane_read->file;
 	op->in_lane = true;
-	counter_add(&reader->counters.operations, 1);
+	counter_add(&queue_of(op)->counters.operations, 1);
 	reader->lane->ops->queue(reader->lane, lane_read);
-}
-
-static void fail_op(struct gds_reader *reader, struct op *op, int error)
-{
-	fail_read(op->read, error, op->io.offset + op->io.skip);
-	release_op(reader, op);
 }
 
 /* Puts what of the operation is not there after `got` wanted bytes back to its rest. */
@@ -160,11 +214,74 @@ static void return_to_rest(struct op *op, uint32_t got)
 	};
 }
 
+/* Cuts the next piece off the rest: of all its reads, or of one where it goes apart. */
+static void cut_rest(struct op *op)
+{
+	uint64_t end = op->rest.place + op->rest.left;
+	struct plan piece = op->rest;
+
+	if (op->apart && op->reads > 1)
+		piece.left = read_place_end(op->read) - piece.place;
+	plan_next(&piece, op->read->limits, &op->io);
+	op->rest = (struct plan){
+		.offset = piece.offset,
+		.place = piece.place,
+		.left = end - piece.place,
+	};
+}
+
 /* Cuts the operation anew, within what its route takes by now. It holds no chunk. */
 static void recut(struct op *op)
 {
 	return_to_rest(op, 0);
-	plan_next(&op->rest, op->read->limits, &op->io);
+	cut_rest(op);
+}
+
+/*
+ * Passes over reads of the operation that have failed, from the beginning of its rest
+ * on. False where there is no other: then it is released.
+ */
+static bool skip_failed(struct gds_reader *reader, struct op *op)
+{
+	uint64_t left;
+
+	for (; op->read->error; leave_read(reader, op)) {
+		if (op->reads == 1) {
+			release_op(reader, op);
+			return false;
+		}
+		left = read_place_end(op->read) - op->rest.place;
+		op->rest.offset += left;
+		op->rest.place += left;
+		op->rest.left -= left;
+	}
+	return true;
+}
+
+static void continue_op(struct gds_reader *reader, struct op *op);
+
+/* Fails all that the operation serves: there is no way at all for it. */
+static void fail_reads(struct gds_reader *reader, struct op *op, int error)
+{
+	struct read *read = op->read;
+
+	for (uint32_t i = 0; i < op->reads; i++, read = &op->run->reads[read->next])
+		fail_read(read, error, op->io.offset + op->io.skip, op->io.length);
+	release_op(reader, op);
+}
+
+static void fail_op(struct gds_reader *reader, struct op *op, int error)
+{
+	if (op->reads == 1) {
+		fail_reads(reader, op, error);
+		return;
+	}
+	if (op->apart)
+		fail_read(op->read, error, op->io.offset + op->io.skip, op->io.length);
+	op->apart = true;
+	op->attempts = 0;
+	return_to_rest(op, 0);
+	continue_op(reader, op);
 }
 
 /*
@@ -177,9 +294,11 @@ static bool start_op(struct gds_reader *reader, struct op *op)
 	int err;
 
 	/* Another operation failed it meanwhile, or a cancel. */
-	if (op->read->error) {
-		scheduler_landed(&reader->scheduler);
-		release_op(reader, op);
+	if (unlikely(op->read->error)) {
+		scheduler_landed(&reader->scheduler, &op->scheduled);
+		return_to_rest(op, 0);
+		if (skip_failed(reader, op))
+			continue_op(reader, op);
 		return true;
 	}
 	if (!op->io.staged && op->read->route->path == GDS_PATH_MAPPED) {
@@ -191,12 +310,12 @@ static bool start_op(struct gds_reader *reader, struct op *op)
 	while ((err = aim_op(reader, op)) == AIM_RECUT)
 		recut(op);
 	if (err == -EAGAIN) {
-		scheduler_landed(&reader->scheduler);
+		scheduler_landed(&reader->scheduler, &op->scheduled);
 		return false;
 	}
 	if (err) {
-		scheduler_landed(&reader->scheduler);
-		fail_op(reader, op, err);
+		scheduler_landed(&reader->scheduler, &op->scheduled);
+		fail_reads(reader, op, err);
 	} else {
 		lane_read = aim_lane_read(reader, op);
 		queue_op(reader, op, &lane_read);
@@ -204,61 +323,99 @@ static bool start_op(struct gds_reader *reader, struct op *op)
 	return true;
 }
 
-static void starve(struct gds_reader *reader, struct op *op)
+static void starve(struct op *op)
 {
+	struct reader_queue *queue = queue_of(op);
+
 	op->next = NULL;
-	*reader->starved_last = op;
-	reader->starved_last = &op->next;
+	*queue->starved_last = op;
+	queue->starved_last = &op->next;
 }
 
 /* Goes on with the operation's rest, which is not empty. */
 static void continue_op(struct gds_reader *reader, struct op *op)
 {
-	if (op->read->error) {
-		release_op(reader, op);
-		return;
-	}
 	aim_give_chunk(op);
-	plan_next(&op->rest, op->read->limits, &op->io);
+	if (!skip_failed(reader, op))
+		return;
+	cut_rest(op);
 	/* One that was copied for a while may find its place in flight taken. */
-	if (!scheduler_again(&reader->scheduler) || !start_op(reader, op))
-		starve(reader, op);
+	if (!scheduler_again(&reader->scheduler, &op->scheduled) || !start_op(reader, op))
+		starve(op);
 }
 
-static void feed_starved(struct gds_reader *reader)
+static void feed_starved(struct gds_reader *reader, struct reader_queue *queue)
 {
 	struct op *op;
-	struct op *next;
 
-	while ((op = reader->starved_first) != NULL && scheduler_again(&reader->scheduler)) {
-		next = op->next; /* a started operation may be in another list by then */
+	while ((op = queue->starved_first) != NULL &&
+	       scheduler_again(&reader->scheduler, &op->scheduled)) {
+		/* A started operation may be in another list by then, or in this one again. */
+		queue->starved_first = op->next;
+		if (!op->next)
+			queue->starved_last = &queue->starved_first;
 		/* While it waited, its route may have come to take another path. */
 		recut(op);
-		if (!start_op(reader, op))
-			break;
-		reader->starved_first = next;
-		if (!next)
-			reader->starved_last = &reader->starved_first;
+		if (start_op(reader, op))
+			continue;
+		op->next = queue->starved_first;
+		if (!op->next)
+			queue->starved_last = &op->next;
+		queue->starved_first = op;
+		break;
 	}
 }
 
-void operations_issue(struct gds_reader *reader)
+/* Of all reads that the operation serves, this is the first one's first, or not. */
+static void note_issued(const struct gds_reader *reader, const struct op *op)
+{
+	struct read *read = op->read;
+
+	for (uint32_t i = 0; i < op->reads; i++, read = &op->run->reads[read->next])
+		if (read->issued_ns == 0)
+			read->issued_ns = reader->now_ns;
+}
+
+/* Starts operations for one device. Whether there may be more to start. */
+static bool issue_for(struct gds_reader *reader, struct reader_queue *queue, uint32_t most)
 {
 	struct op *op;
 
-	feed_starved(reader);
-	while (!reader->starved_first && (op = reader->free_ops) != NULL &&
-	       scheduler_next(&reader->scheduler, &op->read, &op->io)) {
+	for (; most > 0; most--) {
+		op = reader->free_ops;
+		if (queue->starved_first || !op ||
+		    !scheduler_next(&reader->scheduler, &queue->schedule, &op->scheduled))
+			return false;
 		reader->free_ops = op->next;
 		op->chunk = STAGING_NONE;
 		op->rest.left = 0;
 		op->attempts = 0;
 		op->again_ns = 0;
-		if (op->read->issued_ns == 0)
+		op->apart = false;
+		if (likely(op->reads == 1 && op->read->issued_ns == 0))
 			op->read->issued_ns = reader->now_ns;
-		if (!start_op(reader, op))
-			starve(reader, op);
+		else
+			note_issued(reader, op);
+		if (unlikely(!start_op(reader, op)))
+			starve(op);
 	}
+	return true;
+}
+
+void operations_issue(struct gds_reader *reader)
+{
+	struct reader_queue *queue = reader->queues;
+	uint32_t most = queue && queue->next ? TURN_OPERATIONS : UINT32_MAX;
+	bool more;
+
+	scheduler_share(&reader->scheduler);
+	for (; queue; queue = queue->next)
+		feed_starved(reader, queue);
+	do {
+		more = false;
+		for (queue = reader->queues; queue; queue = queue->next)
+			more |= issue_for(reader, queue, most);
+	} while (more);
 	if (reader->scheduler.in_flight >
 	    atomic_load_explicit(&reader->counters.in_flight_peak, memory_order_relaxed))
 		atomic_store_explicit(&reader->counters.in_flight_peak, reader->scheduler.in_flight,
@@ -270,6 +427,15 @@ void operations_count(struct gds_reader *reader)
 {
 	atomic_store_explicit(&reader->counters.in_flight, reader->scheduler.in_flight,
 			      memory_order_relaxed);
+	for (struct reader_queue *queue = reader->queues; queue; queue = queue->next) {
+		struct queue_counters *counters = &queue->counters;
+		const struct schedule_device *schedule = &queue->schedule;
+
+		atomic_store_explicit(&counters->in_flight, schedule->in_flight,
+				      memory_order_relaxed);
+		atomic_store_explicit(&counters->depth, schedule->depth.now, memory_order_relaxed);
+		atomic_store_explicit(&counters->merged, schedule->merged, memory_order_relaxed);
+	}
 }
 
 /* ---- Out of the lane ---- */
@@ -282,28 +448,61 @@ static uint32_t wanted_of(const struct plan_op *io, uint32_t arrived)
 	return (uint32_t)min_u64(arrived - io->skip, io->wanted);
 }
 
+static void count_bytes(struct gds_reader *reader, const struct op *op, uint64_t bytes)
+{
+	counter_add(&reader->counters.path_bytes[op->path], bytes);
+	counter_add(&queue_of(op)->counters.bytes, bytes);
+}
+
+/* Shares out the bytes that are in their place among the reads, and leaves those that are done. */
+static void credit(struct gds_reader *reader, struct op *op, uint32_t got)
+{
+	uint64_t place = op->io.place;
+	uint64_t end = place + got;
+	uint64_t read_end;
+
+	count_bytes(reader, op, got);
+	for (;;) {
+		read_end = read_place_end(op->read);
+		if (read_end > end || op->reads == 1)
+			break;
+		op->read->path_bytes[op->path - 1] += read_end - place;
+		place = read_end;
+		leave_read(reader, op);
+	}
+	op->read->path_bytes[op->path - 1] += end - place;
+}
+
+/* The file ends at this place of the buffer: what follows will not come. */
+static void end_short(struct gds_reader *reader, struct op *op, uint64_t place)
+{
+	struct read *read = op->read;
+	uint64_t there;
+
+	for (uint32_t i = 0; i < op->reads; i++, read = &op->run->reads[read->next]) {
+		there = place > read->buffer_offset ? place - read->buffer_offset : 0;
+		read->short_at = min_u64(read->short_at, there);
+	}
+	release_op(reader, op);
+}
+
 /* The bytes that arrived are in their place. */
 static void account_op(struct gds_reader *reader, struct op *op)
 {
-	struct read *read = op->read;
 	uint32_t got = wanted_of(&op->io, op->arrived);
 
-	counter_add(&reader->counters.path_bytes[op->path], got);
-	read->path_bytes[op->path - 1] += got;
-
+	credit(reader, op, got);
 	if (got < op->io.wanted) {
 		/* Only the end of the file gives nothing, or a part of a block. */
-		if (op->arrived == 0 || !is_aligned(op->arrived, read->limits->offset_align)) {
-			read->short_at =
-				min_u64(read->short_at, op->io.place + got - read->buffer_offset);
-			release_op(reader, op);
+		if (op->arrived == 0 || !is_aligned(op->arrived, op->read->limits->offset_align)) {
+			end_short(reader, op, op->io.place + got);
 			return;
 		}
 		counter_add(&reader->counters.retries, 1);
 		return_to_rest(op, got);
 		op->attempts = got ? 0 : op->attempts + 1;
 		if (op->attempts > ATTEMPTS_MAX)
-			fail_read(read, -EIO, op->rest.offset);
+			fail_read(op->read, -EIO, op->rest.offset, op->io.length);
 	}
 	if (op->rest.left)
 		continue_op(reader, op);
@@ -314,7 +513,7 @@ static void account_op(struct gds_reader *reader, struct op *op)
 static bool is_passing(int error)
 {
 	return error == EAGAIN || error == EINTR || error == ECANCELED || error == EINVAL ||
-	       error == EFAULT || error == EOPNOTSUPP;
+	       error == EFAULT || error == EOPNOTSUPP || error == ENOMEM || error == EBUSY;
 }
 
 /*
@@ -369,6 +568,10 @@ static bool can_go_on(struct gds_reader *reader, struct op *op, int error)
 	switch (error) {
 	case EAGAIN:
 		return try_again(reader, op);
+	/* The kernel is short of memory, or the device of commands. */
+	case ENOMEM:
+	case EBUSY:
+		return op->attempts <= ATTEMPTS_MAX && try_again(reader, op);
 	case EINTR:
 	/* No cancel of ours, or the read had an error: its submitting thread ended. */
 	case ECANCELED:
@@ -395,11 +598,8 @@ static bool can_go_on(struct gds_reader *reader, struct op *op, int error)
 static void handle_error(struct gds_reader *reader, struct op *op, int error)
 {
 	/* Another operation has failed the read: what could go on is no failure of its own. */
-	if (op->read->error && is_passing(error)) {
-		release_op(reader, op);
-		return;
-	}
-	if (op->read->error || !can_go_on(reader, op, error)) {
+	if (!(op->read->error && is_passing(error)) &&
+	    (op->read->error || !can_go_on(reader, op, error))) {
 		fail_op(reader, op, -error);
 		return;
 	}
@@ -461,7 +661,7 @@ static void land(struct gds_reader *reader, const struct lane_completion *comple
 	struct proof *proof;
 	uint32_t bytes;
 
-	scheduler_landed(&reader->scheduler);
+	scheduler_landed(&reader->scheduler, &op->scheduled);
 	op->in_lane = false;
 	proof = op->proof;
 	if (op->path == GDS_PATH_DMABUF)
@@ -471,7 +671,8 @@ static void land(struct gds_reader *reader, const struct lane_completion *comple
 		return;
 	}
 	if (op->read->error) {
-		release_op(reader, op);
+		return_to_rest(op, 0);
+		continue_op(reader, op); /* with those of its reads that have not failed */
 		return;
 	}
 	if (proof && proof->state == PROOF_FAILED) {
@@ -487,6 +688,33 @@ static void land(struct gds_reader *reader, const struct lane_completion *comple
 		account_op(reader, op);
 }
 
+/*
+ * By far the most operations: one read, as a whole, straight into host pages that the
+ * device sees, without an error. Does all that land() would, in line. False where the
+ * operation is another.
+ */
+static inline bool land_whole(struct gds_reader *reader, const struct lane_completion *completion)
+{
+	struct op *op = &reader->ops[completion->token];
+	struct read *read = op->read;
+	uint32_t bytes = op->io.length;
+
+	if (unlikely(completion->result != (int32_t)bytes || op->io.staged ||
+		     op->path != GDS_PATH_MAPPED || op->reads != 1 || read->operations != 1 ||
+		     read->error || op->rest.left || !read->route->visible))
+		return false;
+	scheduler_landed(&reader->scheduler, &op->scheduled);
+	op->in_lane = false;
+	count_bytes(reader, op, bytes);
+	op->next = reader->free_ops;
+	reader->free_ops = op;
+	read->path_bytes[GDS_PATH_MAPPED - 1] += bytes;
+	read->operations = 0;
+	count_read(reader, read, queue_of(op));
+	mark_done(reader, read);
+	return true;
+}
+
 size_t operations_reap(struct gds_reader *reader)
 {
 	struct lane_completion completions[REAP_AT_ONCE];
@@ -498,10 +726,13 @@ size_t operations_reap(struct gds_reader *reader)
 		if (count && total == 0)
 			reader->now_ns = clock_now_ns();
 		for (size_t i = 0; i < count; i++)
-			land(reader, &completions[i]);
+			if (!land_whole(reader, &completions[i]))
+				land(reader, &completions[i]);
 		total += count;
 	} while (count == REAP_AT_ONCE);
 
+	if (total)
+		scheduler_tick(&reader->scheduler, reader->now_ns);
 	for (struct reader_device *device = reader->devices; device; device = device->next)
 		start_copies(reader, device);
 	return total;
@@ -545,24 +776,30 @@ void operations_copied(struct gds_reader *reader, uint64_t wait_ns)
 	}
 }
 
-/* ---- Cancelling ---- */
+/* ---- Giving up ---- */
 
-void operations_cancel(struct gds_reader *reader, struct gds_batch *batch)
+static void give_up_read(struct gds_reader *reader, struct read *read, int error, size_t *held)
 {
-	struct schedule_run *run = &batch->run;
-	size_t count = reader_operations(reader);
-	struct read *read;
+	if (atomic_load_explicit(&read->done, memory_order_relaxed))
+		return;
+	fail_read(read, error, read->offset, 0);
+	if (read->operations == 0)
+		finish_read(reader, read);
+	else
+		++*held;
+}
 
-	scheduler_remove(&reader->scheduler, run);
-	for (size_t i = 0; i < run->count; i++) {
-		read = &run->reads[i];
-		if (atomic_load_explicit(&read->done, memory_order_relaxed))
-			continue;
-		fail_read(read, -ECANCELED, read->offset);
-		if (read->operations == 0)
-			finish_read(reader, read);
-	}
-	for (size_t i = 0; i < count; i++)
+size_t operations_end(struct gds_reader *reader, struct gds_batch *batch, int error)
+{
+	size_t count = reader_operations(reader);
+	size_t held = 0;
+
+	for (size_t i = 0; i < batch->run_count; i++)
+		scheduler_remove(&batch->runs[i]);
+	for (size_t i = 0; i < batch->count; i++)
+		give_up_read(reader, &batch->reads[i], error, &held);
+	for (size_t i = 0; held && i < count; i++)
 		if (reader->ops[i].in_lane && reader->ops[i].read->batch == batch)
 			reader->lane->ops->cancel(reader->lane, i);
+	return held;
 }

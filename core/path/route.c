@@ -58,12 +58,12 @@ static void retire_route(struct gds_reader *reader, struct route **link)
 {
 	struct route *route;
 
-	pthread_mutex_lock(&reader->lock);
+	reader_lock(reader);
 	route = *link;
 	*link = route->next;
 	route->file = NULL;
 	route->buffer = NULL;
-	pthread_mutex_unlock(&reader->lock);
+	reader_unlock(reader);
 	route_put(route, 1);
 }
 
@@ -165,6 +165,11 @@ static int attach_file(struct gds_reader *reader, struct gds_file *file,
 	new->file = file;
 	new->direct = file->direct;
 	memcpy(new->reason, file->direct_reason, sizeof(new->reason));
+	err = queue_get(reader, file->storage, &new->queue);
+	if (err) {
+		free(new);
+		return err;
+	}
 	err = reader->lane->ops->file_add(reader->lane, file->fd, &new->slot);
 	if (err) {
 		free(new);
@@ -419,7 +424,7 @@ static int set_limits(struct gds_reader *reader, struct route *route)
 	}
 	if (!file->direct)
 		offset_align = 1;
-	transfer_bytes = (uint32_t)align_down(reader->options.transfer_bytes, offset_align);
+	transfer_bytes = (uint32_t)align_down(file->queue->transfer_bytes, offset_align);
 	route->limits = (struct plan_limits){
 		.offset_align = offset_align,
 		.memory_align = file->direct ? file->file->memory_align : 1,
@@ -427,6 +432,8 @@ static int set_limits(struct gds_reader *reader, struct route *route)
 		.transfer_bytes = transfer_bytes,
 		.staged_bytes = transfer_bytes,
 		.direct = route->path != GDS_PATH_BOUNCE,
+		.whole = route->path != GDS_PATH_BOUNCE,
+		.position = file->file->order,
 	};
 	if (route->path == GDS_PATH_DMABUF) {
 		/* Blocks go to places that are aligned like them, in the dma-buf. */
@@ -488,13 +495,13 @@ static struct route *find_route(struct gds_reader *reader, const struct route_re
 
 	if (!file)
 		return NULL;
-	pthread_mutex_lock(&reader->lock);
+	reader_lock(reader);
 	for (route = file->routes; route; route = route->next)
 		if (route->buffer->buffer == request->buffer && route->pinned == request->pinned)
 			break;
 	if (route)
 		atomic_fetch_add(&route->references, 1);
-	pthread_mutex_unlock(&reader->lock);
+	reader_unlock(reader);
 	return route;
 }
 
@@ -524,11 +531,13 @@ static int make_route(struct gds_reader *reader, void *argument)
 		free(route);
 		return err;
 	}
+	route->host = route->buffer->buffer->memory->host;
+	route->visible = !route->buffer->buffer->memory->needs_publish;
 	atomic_init(&route->references, 2); /* the list's and the caller's */
-	pthread_mutex_lock(&reader->lock);
+	reader_lock(reader);
 	route->next = route->file->routes;
 	route->file->routes = route;
-	pthread_mutex_unlock(&reader->lock);
+	reader_unlock(reader);
 	request->route = route;
 	return 0;
 }

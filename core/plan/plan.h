@@ -13,6 +13,9 @@
 #ifndef GDS_PLAN_PLAN_H
 #define GDS_PLAN_PLAN_H
 
+#include "base/bits.h"
+#include "memory/slice.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -24,6 +27,13 @@ struct plan_limits {
 	uint32_t transfer_bytes; /* most of a direct operation, multiple of both alignments */
 	uint32_t staged_bytes;   /* most of a staged operation, multiple of offset_align */
 	bool direct;             /* whether direct operations are possible at all */
+	/*
+	 * Whether offset, place and length alone tell if a read is one operation. False
+	 * is always right, and costs a read that is one a few instructions more.
+	 */
+	bool whole;
+	/* Where the file lies on its device, as far as that is known: an order, no address. */
+	uint64_t position;
 };
 
 /* What of a read is not cut yet. */
@@ -41,6 +51,16 @@ struct plan_op {
 	uint32_t wanted; /* bytes that go to the buffer */
 	bool staged;
 };
+
+/* Whether a read is one direct operation by itself, for all that can be told cheaply. */
+static inline bool plan_is_whole(uint64_t offset, uint64_t place, uint64_t length,
+				 const struct plan_limits *limits)
+{
+	return limits->whole && length <= limits->transfer_bytes &&
+	       is_aligned(offset | length, limits->offset_align) &&
+	       is_aligned(place + limits->base, limits->memory_align) &&
+	       place / SLICE_BYTES == (place + length - 1) / SLICE_BYTES;
+}
 
 /* Cuts the next operation off the plan. False where nothing is left. */
 bool plan_next(struct plan *plan, const struct plan_limits *limits, struct plan_op *op);
