@@ -198,7 +198,7 @@ struct lane_read aim_lane_read(const struct gds_reader *reader, const struct op 
 {
 	const struct route *route = op->read->route;
 	struct lane_read lane_read = {
-		.token = (uint64_t)(op - reader->ops),
+		.token = (uintptr_t)op,
 		.offset = op->io.offset,
 		.length = op->io.length,
 		.file = route->file->slot,

@@ -73,9 +73,9 @@ static int make_visible(struct read *read)
 	const struct backend_ops *ops = memory->device->ops;
 	int err = 0;
 
-	if (read->path_bytes[GDS_PATH_MAPPED - 1] && memory->needs_publish)
+	if (read->outcome.path_bytes[GDS_PATH_MAPPED - 1] && memory->needs_publish)
 		err = ops->publish(memory, read->buffer_offset, read->length);
-	if (!err && read->path_bytes[GDS_PATH_DMABUF - 1] && ops->acquire)
+	if (!err && read->outcome.path_bytes[GDS_PATH_DMABUF - 1] && ops->acquire)
 		err = ops->acquire(memory, read->buffer_offset, read->length);
 	return err;
 }
@@ -85,15 +85,11 @@ static struct reader_queue *queue_of(const struct op *op)
 	return (struct reader_queue *)op->run->device;
 }
 
-/* The read may be looked at from here on. */
-static inline void mark_done(struct gds_reader *reader, struct read *read)
+/* Reads of the batch are done. The driver alone counts them. */
+static void close_reads(struct gds_reader *reader, struct gds_batch *batch, size_t count)
 {
-	struct gds_batch *batch = read->batch;
-	size_t open = atomic_load_explicit(&batch->open, memory_order_relaxed) - 1;
+	size_t open = atomic_load_explicit(&batch->open, memory_order_relaxed) - count;
 
-	read->completed_ns = reader->now_ns;
-	atomic_store_explicit(&read->done, true, memory_order_release);
-	/* The driver alone writes to it. */
 	atomic_store_explicit(&batch->open, open, memory_order_release);
 	if (open > 0)
 		return;
@@ -127,8 +123,9 @@ static inline void count_read(struct gds_reader *reader, const struct read *read
 	if (!read->error)
 		counter_add(&reader->counters.class_bytes[class], read->short_at);
 	counter_add(&queue->counters.reads, 1);
-	if (read->issued_ns)
-		counter_add(&reader->counters.class_ns[class], reader->now_ns - read->issued_ns);
+	if (read->outcome.issued_ns)
+		counter_add(&reader->counters.class_ns[class],
+			    reader->now_ns - read->outcome.issued_ns);
 }
 
 static void finish_read(struct gds_reader *reader, struct read *read)
@@ -138,15 +135,17 @@ static void finish_read(struct gds_reader *reader, struct read *read)
 	count_read(reader, read, read->route->file->queue);
 	if (read->error)
 		count_failure(reader, read);
-	mark_done(reader, read);
+	read->outcome.completed_ns = reader->now_ns;
+	atomic_store_explicit(&read->done, true, memory_order_release);
+	close_reads(reader, read->batch, 1);
 }
 
 static void fail_read(struct read *read, int error, uint64_t offset, uint32_t length)
 {
-	if (read->error && read->error_offset <= offset)
+	if (read->error && read->outcome.error_offset <= offset)
 		return;
 	read->error = (int16_t)error;
-	read->error_offset = offset;
+	read->outcome.error_offset = offset;
 	read->error_length = length;
 }
 
@@ -182,12 +181,12 @@ static void release_op(struct gds_reader *reader, struct op *op)
 /* ---- Into the lane ---- */
 
 /* The read of an operation straight into host pages: by far the most, so in line. */
-static struct lane_read mapped_read(const struct gds_reader *reader, const struct op *op)
+static inline struct lane_read mapped_read(const struct op *op)
 {
 	const struct route *route = op->read->route;
 
 	return (struct lane_read){
-		.token = (uint64_t)(op - reader->ops),
+		.token = (uintptr_t)op,
 		.offset = op->io.offset,
 		.address = route->host + op->io.place,
 		.length = op->io.length,
@@ -303,7 +302,7 @@ static bool start_op(struct gds_reader *reader, struct op *op)
 	}
 	if (!op->io.staged && op->read->route->path == GDS_PATH_MAPPED) {
 		op->path = GDS_PATH_MAPPED;
-		lane_read = mapped_read(reader, op);
+		lane_read = mapped_read(op);
 		queue_op(reader, op, &lane_read);
 		return true;
 	}
@@ -372,8 +371,66 @@ static void note_issued(const struct gds_reader *reader, const struct op *op)
 	struct read *read = op->read;
 
 	for (uint32_t i = 0; i < op->reads; i++, read = &op->run->reads[read->next])
-		if (read->issued_ns == 0)
-			read->issued_ns = reader->now_ns;
+		if (read->outcome.issued_ns == 0)
+			read->outcome.issued_ns = reader->now_ns;
+}
+
+/* What most operations never need. */
+static void fill_op(struct op *op)
+{
+	op->plain = false;
+	op->chunk = STAGING_NONE;
+	op->rest.left = 0;
+	op->attempts = 0;
+	op->again_ns = 0;
+	op->apart = false;
+}
+
+/* An operation of which no more is set than goes well with it. */
+static void fill_plain_op(struct op *op)
+{
+	op->reads = 1;
+	op->charged = op->io.length;
+	op->path = GDS_PATH_MAPPED;
+	fill_op(op);
+}
+
+/*
+ * Starts a streak of whole reads straight into host pages. Does for each of them no
+ * more than has to be done. Returns how many there were.
+ */
+static uint32_t issue_streak(struct gds_reader *reader, struct reader_queue *queue, uint32_t most)
+{
+	struct schedule_streak begun;
+	struct schedule_streak streak;
+	struct lane_read lane_read;
+	struct read *read;
+	struct op *op;
+
+	if (!scheduler_begin(&reader->scheduler, &queue->schedule, most, &begun))
+		return 0;
+	streak = begun; /* no call sees this one, so that it stays in registers */
+	while ((op = reader->free_ops) != NULL && (read = schedule_whole(&streak)) != NULL) {
+		reader->free_ops = op->next;
+		read->outcome.issued_ns = reader->now_ns;
+		op->io = (struct plan_op){
+			.offset = read->offset,
+			.place = read->buffer_offset,
+			.length = (uint32_t)read->length,
+			.wanted = (uint32_t)read->length,
+		};
+		op->run = streak.run;
+		op->read = read;
+		op->plain = true;
+		op->in_lane = true;
+		lane_read = mapped_read(op);
+		op->file_slot = lane_read.file;
+		reader->lane->ops->queue(reader->lane, &lane_read);
+	}
+	begun = streak;
+	counter_add(&queue->counters.operations, begun.taken);
+	scheduler_end(&reader->scheduler, &begun);
+	return begun.taken;
 }
 
 /* Starts operations for one device. Whether there may be more to start. */
@@ -382,18 +439,18 @@ static bool issue_for(struct gds_reader *reader, struct reader_queue *queue, uin
 	struct op *op;
 
 	for (; most > 0; most--) {
+		if (!queue->starved_first)
+			most -= issue_streak(reader, queue, most);
 		op = reader->free_ops;
+		if (most == 0)
+			break;
 		if (queue->starved_first || !op ||
 		    !scheduler_next(&reader->scheduler, &queue->schedule, &op->scheduled))
 			return false;
 		reader->free_ops = op->next;
-		op->chunk = STAGING_NONE;
-		op->rest.left = 0;
-		op->attempts = 0;
-		op->again_ns = 0;
-		op->apart = false;
-		if (likely(op->reads == 1 && op->read->issued_ns == 0))
-			op->read->issued_ns = reader->now_ns;
+		fill_op(op);
+		if (likely(op->reads == 1 && op->read->outcome.issued_ns == 0))
+			op->read->outcome.issued_ns = reader->now_ns;
 		else
 			note_issued(reader, op);
 		if (unlikely(!start_op(reader, op)))
@@ -466,11 +523,11 @@ static void credit(struct gds_reader *reader, struct op *op, uint32_t got)
 		read_end = read_place_end(op->read);
 		if (read_end > end || op->reads == 1)
 			break;
-		op->read->path_bytes[op->path - 1] += read_end - place;
+		op->read->outcome.path_bytes[op->path - 1] += read_end - place;
 		place = read_end;
 		leave_read(reader, op);
 	}
-	op->read->path_bytes[op->path - 1] += end - place;
+	op->read->outcome.path_bytes[op->path - 1] += end - place;
 }
 
 /* The file ends at this place of the buffer: what follows will not come. */
@@ -657,10 +714,12 @@ static void add_copy(struct gds_reader *reader, struct op *op, uint32_t bytes)
 
 static void land(struct gds_reader *reader, const struct lane_completion *completion)
 {
-	struct op *op = &reader->ops[completion->token];
+	struct op *op = (struct op *)(uintptr_t)completion->token;
 	struct proof *proof;
 	uint32_t bytes;
 
+	if (op->plain)
+		fill_plain_op(op);
 	scheduler_landed(&reader->scheduler, &op->scheduled);
 	op->in_lane = false;
 	proof = op->proof;
@@ -688,31 +747,77 @@ static void land(struct gds_reader *reader, const struct lane_completion *comple
 		account_op(reader, op);
 }
 
-/*
- * By far the most operations: one read, as a whole, straight into host pages that the
- * device sees, without an error. Does all that land() would, in line. False where the
- * operation is another.
- */
-static inline bool land_whole(struct gds_reader *reader, const struct lane_completion *completion)
-{
-	struct op *op = &reader->ops[completion->token];
-	struct read *read = op->read;
-	uint32_t bytes = op->io.length;
+/* What landed of one run in a row, not counted yet. */
+struct landed {
+	struct schedule_run *run; /* NULL: nothing */
+	struct gds_batch *batch;
+	uint32_t reads;
+	uint64_t bytes;
+	uint64_t ns;
+};
 
-	if (unlikely(completion->result != (int32_t)bytes || op->io.staged ||
-		     op->path != GDS_PATH_MAPPED || op->reads != 1 || read->operations != 1 ||
-		     read->error || op->rest.left || !read->route->visible))
+static void count_landed(struct gds_reader *reader, struct landed *landed)
+{
+	struct schedule_run *run = landed->run;
+	struct counters *counters = &reader->counters;
+	struct reader_queue *queue;
+
+	if (!run)
+		return;
+	queue = (struct reader_queue *)run->device;
+	schedule_run_landed(&reader->scheduler, run, landed->reads, landed->bytes);
+	counter_add(&counters->path_bytes[GDS_PATH_MAPPED], landed->bytes);
+	counter_add(&counters->class_reads[run->class], landed->reads);
+	counter_add(&counters->class_bytes[run->class], landed->bytes);
+	counter_add(&counters->class_ns[run->class], landed->ns);
+	counter_add(&queue->counters.reads, landed->reads);
+	counter_add(&queue->counters.bytes, landed->bytes);
+	close_reads(reader, landed->batch, landed->reads);
+	*landed = (struct landed){ 0 };
+}
+
+/*
+ * A read that came as a whole, straight into host pages that the device sees: does all
+ * that land() would. False where the operation is another.
+ */
+static inline bool land_plain(struct gds_reader *reader, const struct lane_completion *completion,
+			      struct landed *landed)
+{
+	struct op *op = (struct op *)(uintptr_t)completion->token;
+	struct read *read = op->read;
+
+	if (unlikely(!op->plain || completion->result != (int32_t)op->io.length || read->error))
 		return false;
-	scheduler_landed(&reader->scheduler, &op->scheduled);
+	if (unlikely(op->run != landed->run)) {
+		count_landed(reader, landed);
+		landed->run = op->run;
+		landed->batch = read->batch;
+	}
+	landed->reads++;
+	landed->bytes += op->io.length;
+	landed->ns += reader->now_ns - read->outcome.issued_ns;
 	op->in_lane = false;
-	count_bytes(reader, op, bytes);
 	op->next = reader->free_ops;
 	reader->free_ops = op;
-	read->path_bytes[GDS_PATH_MAPPED - 1] += bytes;
+	read->outcome.path_bytes[GDS_PATH_MAPPED - 1] = op->io.length;
 	read->operations = 0;
-	count_read(reader, read, queue_of(op));
-	mark_done(reader, read);
+	read->outcome.completed_ns = reader->now_ns;
+	atomic_store_explicit(&read->done, true, memory_order_release);
 	return true;
+}
+
+static void land_all(struct gds_reader *reader, const struct lane_completion *completions,
+		     size_t count)
+{
+	struct landed landed = { 0 };
+
+	for (size_t i = 0; i < count; i++) {
+		if (likely(land_plain(reader, &completions[i], &landed)))
+			continue;
+		count_landed(reader, &landed);
+		land(reader, &completions[i]);
+	}
+	count_landed(reader, &landed);
 }
 
 size_t operations_reap(struct gds_reader *reader)
@@ -725,9 +830,7 @@ size_t operations_reap(struct gds_reader *reader)
 		count = reader->lane->ops->reap(reader->lane, completions, REAP_AT_ONCE);
 		if (count && total == 0)
 			reader->now_ns = clock_now_ns();
-		for (size_t i = 0; i < count; i++)
-			if (!land_whole(reader, &completions[i]))
-				land(reader, &completions[i]);
+		land_all(reader, completions, count);
 		total += count;
 	} while (count == REAP_AT_ONCE);
 
@@ -800,6 +903,6 @@ size_t operations_end(struct gds_reader *reader, struct gds_batch *batch, int er
 		give_up_read(reader, &batch->reads[i], error, &held);
 	for (size_t i = 0; held && i < count; i++)
 		if (reader->ops[i].in_lane && reader->ops[i].read->batch == batch)
-			reader->lane->ops->cancel(reader->lane, i);
+			reader->lane->ops->cancel(reader->lane, (uintptr_t)&reader->ops[i]);
 	return held;
 }

@@ -585,8 +585,8 @@ int reader_open(struct gds_reader **reader_out, const struct gds_reader_options 
 	for (int size = 0; size < STAGING_SIZES; size++)
 		reader->staging_slots[size] = LANE_NO_BUFFER;
 	init_sync(reader);
-	reader->depth_is_fixed = options && options->size > offsetof(struct gds_reader_options,
-								     queue_depth) &&
+	reader->depth_is_fixed = options &&
+				 options->size > offsetof(struct gds_reader_options, queue_depth) &&
 				 options->queue_depth;
 	reader->next_deadline_ns = UINT64_MAX;
 	scheduler_init(&reader->scheduler, lane_depth(full.queue_depth));

@@ -50,6 +50,7 @@ struct op {
 	uint32_t attempts;  /* that brought nothing */
 	uint32_t file_slot; /* in the lane, that it reads from */
 	bool in_lane;
+	bool plain; /* one whole read into host pages: of the rest of this nothing is set yet */
 	bool apart; /* it has failed for several reads together: now each is tried alone */
 };
 
@@ -83,6 +84,13 @@ struct gds_batch {
 	size_t run_count;
 	size_t run_capacity;
 	struct schedule_run only; /* where one is enough */
+	struct batch_hold {
+		struct route *route;
+		size_t first; /* of the reads in a row that have this route, and hold it */
+		size_t count;
+	} * holds;
+	size_t hold_count;
+	size_t hold_capacity;
 	enum gds_path path;
 	uint32_t flags;
 	enum schedule_class class;
@@ -169,8 +177,8 @@ struct gds_reader {
 	struct op *ops;
 	struct op *free_ops;
 	struct reader_queue *queues; /* others read the list, under the lock */
-	struct gds_batch *timed;   /* batches in flight that have a deadline */
-	uint64_t next_deadline_ns; /* no later than the first of them; UINT64_MAX: none */
+	struct gds_batch *timed;     /* batches in flight that have a deadline */
+	uint64_t next_deadline_ns;   /* no later than the first of them; UINT64_MAX: none */
 	struct reader_device *devices;
 	struct dmabuf_map *maps;
 	struct proof *proofs;

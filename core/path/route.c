@@ -432,7 +432,6 @@ static int set_limits(struct gds_reader *reader, struct route *route)
 		.transfer_bytes = transfer_bytes,
 		.staged_bytes = transfer_bytes,
 		.direct = route->path != GDS_PATH_BOUNCE,
-		.whole = route->path != GDS_PATH_BOUNCE,
 		.position = file->file->order,
 	};
 	if (route->path == GDS_PATH_DMABUF) {
@@ -440,6 +439,9 @@ static int set_limits(struct gds_reader *reader, struct route *route)
 		route->limits.memory_align = offset_align;
 		route->limits.base = 0;
 	}
+	/* What lands in host pages that the device sees needs nothing done before or after. */
+	if (route->path == GDS_PATH_MAPPED && !route->buffer->buffer->memory->needs_publish)
+		route->limits.whole_bytes = transfer_bytes;
 	return 0;
 }
 
@@ -532,7 +534,6 @@ static int make_route(struct gds_reader *reader, void *argument)
 		return err;
 	}
 	route->host = route->buffer->buffer->memory->host;
-	route->visible = !route->buffer->buffer->memory->needs_publish;
 	atomic_init(&route->references, 2); /* the list's and the caller's */
 	reader_lock(reader);
 	route->next = route->file->routes;

@@ -31,10 +31,10 @@ struct reader_file {
 	struct attachment attachment;
 	struct gds_file *file;
 	struct reader_queue *queue; /* of the device that it is on */
-	uint32_t slot;    /* in the lane: of the descriptor that reads now use */
-	uint32_t first;   /* slot of the first one, which reads in flight may still use */
-	bool direct;      /* that descriptor has O_DIRECT */
-	char reason[256]; /* why not */
+	uint32_t slot;              /* in the lane: of the descriptor that reads now use */
+	uint32_t first;             /* slot of the first one, which reads in flight may still use */
+	bool direct;                /* that descriptor has O_DIRECT */
+	char reason[256];           /* why not */
 	struct route *routes;
 };
 
@@ -82,8 +82,7 @@ struct route {
 	enum gds_path path;           /* of direct operations */
 	enum gds_path pinned;         /* AUTO, or the one the caller asked for */
 	struct gds_path_verdict dmabuf;
-	char *host;   /* the buffer's memory, where the CPU can address it */
-	bool visible; /* what the storage has written there is, without being published */
+	char *host;               /* the buffer's memory, where the CPU can address it */
 	atomic_size_t references; /* reads of batches, in flight or not */
 };
 

@@ -18,9 +18,9 @@
 #define DOWN_LOSS   0.97
 #define CLOSE_TO    0.93 /* the best rate, so that small losses do not add up */
 #define FAR_BEHIND  0.85
-#define SLOW_EPOCHS 4    /* far behind, until what was measured is forgotten */
-#define MOST_REST   64   /* epochs between trials */
-#define PIECE_RATIO 2.0  /* by which operations must differ to be another workload */
+#define SLOW_EPOCHS 4   /* far behind, until what was measured is forgotten */
+#define MOST_REST   64  /* epochs between trials */
+#define PIECE_RATIO 2.0 /* by which operations must differ to be another workload */
 
 void depth_init(struct depth *depth, uint32_t most)
 {
@@ -93,9 +93,9 @@ static void begin_trial(struct depth *depth, double rate)
 
 static void judge_trial(struct depth *depth, double rate)
 {
-	bool kept = depth->upwards ? rate >= UP_GAIN * depth->rate
-				   : rate >= DOWN_LOSS * depth->rate &&
-					     rate >= CLOSE_TO * depth->best;
+	bool kept = depth->upwards
+			    ? rate >= UP_GAIN * depth->rate
+			    : rate >= DOWN_LOSS * depth->rate && rate >= CLOSE_TO * depth->best;
 
 	if (kept) {
 		depth->trials = 0;

@@ -28,10 +28,11 @@ struct plan_limits {
 	uint32_t staged_bytes;   /* most of a staged operation, multiple of offset_align */
 	bool direct;             /* whether direct operations are possible at all */
 	/*
-	 * Whether offset, place and length alone tell if a read is one operation. False
-	 * is always right, and costs a read that is one a few instructions more.
+	 * Up to this length offset, place and length alone tell whether a read is one
+	 * direct operation, and it needs nothing but the lane. 0 is always right, and
+	 * costs those that are some instructions.
 	 */
-	bool whole;
+	uint32_t whole_bytes;
 	/* Where the file lies on its device, as far as that is known: an order, no address. */
 	uint64_t position;
 };
@@ -56,10 +57,9 @@ struct plan_op {
 static inline bool plan_is_whole(uint64_t offset, uint64_t place, uint64_t length,
 				 const struct plan_limits *limits)
 {
-	return limits->whole && length <= limits->transfer_bytes &&
-	       is_aligned(offset | length, limits->offset_align) &&
+	return length <= limits->whole_bytes && is_aligned(offset | length, limits->offset_align) &&
 	       is_aligned(place + limits->base, limits->memory_align) &&
-	       place / SLICE_BYTES == (place + length - 1) / SLICE_BYTES;
+	       (place ^ (place + length - 1)) < SLICE_BYTES;
 }
 
 /* Cuts the next operation off the plan. False where nothing is left. */

@@ -18,6 +18,10 @@
 #define YIELDING_TRANSFER 4
 #define YIELDING_LEAST    (UINT32_C(128) << 10)
 
+/* A device that is told to seek, and does more than one operation in this time, does not. */
+#define SEEK_NS         (500 * UINT64_C(1000))
+#define SEEK_OPERATIONS 64
+
 /* One read in so many must be joined to another for ordering to go on. */
 #define ORDER_PAYS 16
 
@@ -33,10 +37,12 @@ void scheduler_add_device(struct scheduler *scheduler, struct schedule_device *d
 {
 	*device = (struct schedule_device){
 		.seeks = seeks,
+		.seeks_now = seeks,
 		.most = bounds->operations,
 		.share = scheduler->most,
 		.fixed = bounds->fixed ? bounds->operations : 0,
 		.most_bytes = bounds->bytes - bounds->transfer_bytes,
+		.transfer_bytes = bounds->transfer_bytes,
 		.yielding_bytes = (uint32_t)max_u64(bounds->transfer_bytes / YIELDING_TRANSFER,
 						    YIELDING_LEAST),
 		.next = scheduler->devices,
@@ -45,6 +51,21 @@ void scheduler_add_device(struct scheduler *scheduler, struct schedule_device *d
 	for (int rank = 0; rank < SCHEDULE_CLASSES; rank++)
 		device->last[rank] = &device->first[rank];
 	scheduler->devices = device;
+}
+
+/*
+ * Virtual disks are often called rotational and are not, and heads that read in order
+ * do not seek: the order of positions is for those that are slow now.
+ */
+static void judge_seeks(struct schedule_device *device, uint64_t now_ns)
+{
+	uint64_t count = device->landed_operations - device->seek_operations;
+
+	if (count < SEEK_OPERATIONS)
+		return;
+	device->seeks_now = (now_ns - device->seek_ns) / count >= SEEK_NS;
+	device->seek_ns = now_ns;
+	device->seek_operations = device->landed_operations;
 }
 
 void scheduler_tick(struct scheduler *scheduler, uint64_t now_ns)
@@ -56,6 +77,8 @@ void scheduler_tick(struct scheduler *scheduler, uint64_t now_ns)
 		if (foreground && (device->fixed || foreground < device->in_flight))
 			device->depth.idle = true;
 		depth_tick(&device->depth, now_ns, device->landed_operations, device->landed_bytes);
+		if (device->seeks)
+			judge_seeks(device, now_ns);
 	}
 }
 
@@ -227,10 +250,10 @@ static void order_window(struct schedule_run *run)
 	bool ordered = true;
 
 	for (; count < run->window && index != SCHEDULE_NONE; index = reads[index].next) {
-		positions[count] = (struct position){ reads[index].limits, reads[index].offset,
-						      index };
-		ordered = ordered && (count == 0 ||
-				      !lies_before(&positions[count], &positions[count - 1]));
+		positions[count] =
+			(struct position){ reads[index].limits, reads[index].offset, index };
+		ordered = ordered &&
+			  (count == 0 || !lies_before(&positions[count], &positions[count - 1]));
 		count++;
 	}
 	if (ordered)
@@ -249,18 +272,19 @@ static void order_window(struct schedule_run *run)
 static bool wants_order(struct schedule_device *device)
 {
 	if (device->was_ordered)
-		device->order_pays = (device->merged - device->merged_before) * ORDER_PAYS >=
-				     SCHEDULE_WINDOW;
+		device->order_pays =
+			(device->merged - device->merged_before) * ORDER_PAYS >= SCHEDULE_WINDOW;
 	device->merged_before = device->merged;
-	device->was_ordered = device->seeks || device->order_pays ||
-			      device->windows % SCHEDULE_TRIAL == 0;
+	device->was_ordered =
+		device->seeks_now || device->order_pays || device->windows % SCHEDULE_TRIAL == 0;
 	device->windows++;
 	return device->was_ordered;
 }
 
 static void begin_window(struct schedule_run *run)
 {
-	run->window = SCHEDULE_WINDOW;
+	run->window = (uint32_t)min_u64(run->left, SCHEDULE_WINDOW);
+	run->left -= run->window;
 	if (wants_order(run->device))
 		order_window(run);
 }
@@ -284,12 +308,6 @@ static struct read *take(struct schedule_run *run, struct read *read)
 	return read;
 }
 
-static bool are_neighbours(const struct read *read, const struct read *next)
-{
-	return next->buffer_offset == read_place_end(read) &&
-	       next->offset == read->offset + read->length && next->limits == read->limits;
-}
-
 /*
  * Joins the reads that follow, as long as the plan holds less than one operation
  * takes: so a stretch of any length is cut without its being known as a whole.
@@ -299,7 +317,7 @@ static void extend_stretch(struct schedule_run *run)
 	struct read *next;
 
 	while (run->plan.left < run->tail->limits->transfer_bytes && (next = peek(run)) != NULL &&
-	       are_neighbours(run->tail, next)) {
+	       schedule_are_neighbours(run->tail, next)) {
 		run->tail->next = run->current; /* the window's order may have changed it */
 		run->tail = take(run, next);
 		run->plan.left += next->length;
@@ -391,49 +409,12 @@ static void cut_stretch(struct schedule_run *run, struct schedule_op *op)
 	serve_reads(run, op);
 }
 
-/* The read by itself, in one direct operation: by far the most reads are like that. */
-static void cut_whole(struct schedule_run *run, struct read *read, struct schedule_op *op)
-{
-	op->io.offset = read->offset;
-	op->io.place = read->buffer_offset;
-	op->io.length = (uint32_t)read->length;
-	op->io.skip = 0;
-	op->io.wanted = (uint32_t)read->length;
-	op->io.staged = false;
-	op->read = take(run, read);
-	op->reads = 1;
-}
-
-static bool stands_alone(struct schedule_run *run, const struct read *read)
-{
-	const struct read *next;
-
-	if (run->class != SCHEDULE_FOREGROUND && read->length > run->device->yielding_bytes)
-		return false;
-	if (read->next == SCHEDULE_NONE)
-		return true;
-	next = &run->reads[read->next];
-	/* The next window is put in order first. */
-	return run->window > 1 && !are_neighbours(read, next);
-}
-
 static void cut(struct schedule_run *run, struct schedule_op *op)
 {
-	struct read *read;
-
 	op->run = run;
-	if (run->plan.left > 0) {
-		cut_stretch(run, op);
-	} else {
-		read = peek(run);
-		if (plan_is_whole(read->offset, read->buffer_offset, read->length, read->limits) &&
-		    stands_alone(run, read)) {
-			cut_whole(run, read, op);
-		} else {
-			begin_stretch(run, read);
-			cut_stretch(run, op);
-		}
-	}
+	if (run->plan.left == 0)
+		begin_stretch(run, peek(run));
+	cut_stretch(run, op);
 	if (run->current == SCHEDULE_NONE && run->plan.left == 0)
 		dequeue(run);
 }
@@ -474,4 +455,59 @@ bool scheduler_next(struct scheduler *scheduler, struct schedule_device *device,
 	cut(device->first[class], op);
 	charge(scheduler, device, op);
 	return true;
+}
+
+/* ---- Streaks ---- */
+
+static uint32_t foreground_room(const struct scheduler *scheduler,
+				const struct schedule_device *device, uint32_t most)
+{
+	uint32_t depth = device->fixed ? device->fixed : device->depth.now;
+	uint32_t others = device->in_flight_of[SCHEDULE_FOREGROUND];
+	uint64_t room;
+
+	if (!device_has_room(scheduler, device) || others >= depth)
+		return 0;
+	room = min_u64(most, depth - others);
+	room = min_u64(room, min_u64(device->most, device->share) - device->in_flight);
+	room = min_u64(room, scheduler->most - scheduler->in_flight);
+	room = min_u64(room,
+		       (device->most_bytes - device->in_flight_bytes) / device->transfer_bytes + 1);
+	return (uint32_t)room;
+}
+
+bool scheduler_begin(const struct scheduler *scheduler, struct schedule_device *device,
+		     uint32_t most, struct schedule_streak *streak)
+{
+	struct schedule_run *run = device->first[SCHEDULE_FOREGROUND];
+	uint32_t room;
+
+	if (device->waiting != FOREGROUND_BIT || run->plan.left > 0)
+		return false;
+	room = foreground_room(scheduler, device, most);
+	if (room == 0)
+		return false;
+	peek(run); /* begins a window where the last one is over */
+	/* The last read of a window, and that of the run, have no next one to look at yet. */
+	*streak = (struct schedule_streak){
+		.run = run,
+		.reads = run->reads,
+		.current = run->current,
+		.room = (uint32_t)min_u64(room, run->window - 1),
+	};
+	return true;
+}
+
+void scheduler_end(struct scheduler *scheduler, struct schedule_streak *streak)
+{
+	struct schedule_run *run = streak->run;
+	struct schedule_device *device = run->device;
+
+	run->current = streak->current;
+	run->window -= streak->taken;
+	scheduler->in_flight += streak->taken;
+	device->in_flight += streak->taken;
+	device->in_flight_of[run->class] += streak->taken;
+	device->in_flight_bytes += streak->bytes;
+	device->pass[run->class] += streak->bytes + (uint64_t)streak->taken * OPERATION_BYTES;
 }

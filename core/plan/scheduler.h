@@ -46,6 +46,7 @@ struct schedule_run {
 	uint32_t current; /* the first read that was not begun, or SCHEDULE_NONE */
 	uint32_t last;
 	uint32_t window; /* reads from `current` on that belong to the present window */
+	uint32_t left;   /* reads behind that window */
 	bool queued;
 
 	/* The neighbours that are being cut, as one plan. */
@@ -72,13 +73,17 @@ struct schedule_op {
 
 struct schedule_device {
 	struct schedule_device *next;
-	bool seeks; /* its heads move: the order of positions always pays */
+	bool seeks;     /* its heads move, as far as is known */
+	bool seeks_now; /* and that shows: the order of positions pays in any case */
+	uint64_t seek_ns;
+	uint64_t seek_operations;
 
 	/* Bounds: operations, bytes less one transfer, and foreground ones if fixed. */
 	uint32_t most;
 	uint32_t share; /* of the lane, when many devices are busy */
 	uint32_t fixed; /* 0: found by measuring */
 	uint64_t most_bytes;
+	uint32_t transfer_bytes;
 	uint32_t yielding_bytes; /* most of an operation that is not foreground */
 	struct depth depth;
 
@@ -101,7 +106,7 @@ struct schedule_device {
 	uint64_t merged_before;
 };
 
-#define SCHEDULE_TRIAL 16
+#define SCHEDULE_TRIAL 64
 
 struct scheduler {
 	uint32_t most; /* operations in flight, of all devices */
@@ -133,19 +138,42 @@ static inline void schedule_run_init(struct schedule_run *run, struct schedule_d
 	run->current = SCHEDULE_NONE;
 	run->last = SCHEDULE_NONE;
 	run->window = 0;
+	run->left = 0;
 	run->queued = false;
 	run->plan.left = 0;
 	run->stretch = 0;
 }
 
-/* Appends a read, which is not empty, to a run that is not queued. */
-static inline void schedule_run_append(struct schedule_run *run, uint32_t index)
+/*
+ * Appends reads, which are not empty, to a run that is not queued: a list at hand,
+ * kept afterwards.
+ */
+struct schedule_list {
+	uint32_t *link;
+	uint32_t last;
+};
+
+static inline struct schedule_list schedule_list_of(struct schedule_run *run)
 {
-	if (run->last == SCHEDULE_NONE)
-		run->current = index;
-	else
-		run->reads[run->last].next = index;
-	run->last = index;
+	return (struct schedule_list){
+		.link = run->last == SCHEDULE_NONE ? &run->current : &run->reads[run->last].next,
+		.last = run->last,
+	};
+}
+
+static inline void schedule_list_append(struct schedule_list *list, uint32_t index,
+					struct read *read)
+{
+	*list->link = index;
+	list->link = &read->next;
+	list->last = index;
+}
+
+static inline void schedule_list_keep(const struct schedule_list *list, struct schedule_run *run,
+				      uint32_t appended)
+{
+	run->last = list->last;
+	run->left += appended;
 }
 
 /* Ends the list of a run's reads, and queues it with its device. */
@@ -163,17 +191,75 @@ void scheduler_share(struct scheduler *scheduler);
 bool scheduler_next(struct scheduler *scheduler, struct schedule_device *device,
 		    struct schedule_op *op);
 
-/* An operation that was in flight no longer is. Its reads are the caller's to account. */
-static inline void scheduler_landed(struct scheduler *scheduler, struct schedule_op *op)
-{
-	struct schedule_device *device = op->run->device;
+/*
+ * By far the most reads are foreground ones that are one operation by themselves. For
+ * a streak of these, bounds are looked at once, and the run's state is kept at hand:
+ *
+ *	if (scheduler_begin(scheduler, device, most, &streak)) {
+ *		while ((read = schedule_whole(&streak)) != NULL)
+ *			start it;
+ *		scheduler_end(scheduler, &streak);
+ *	}
+ *
+ * Between the two nothing else may be asked of the scheduler. What ends a streak is
+ * for scheduler_next().
+ */
+struct schedule_streak {
+	struct schedule_run *run;
+	struct read *reads;
+	uint32_t current;
+	uint32_t room; /* operations that may still be taken */
+	uint32_t taken;
+	uint64_t bytes;
+};
 
-	scheduler->in_flight--;
-	device->in_flight--;
-	device->in_flight_of[op->run->class]--;
-	device->in_flight_bytes -= op->charged;
-	device->landed_operations++;
-	device->landed_bytes += op->charged;
+bool scheduler_begin(const struct scheduler *scheduler, struct schedule_device *device,
+		     uint32_t most, struct schedule_streak *streak);
+void scheduler_end(struct scheduler *scheduler, struct schedule_streak *streak);
+
+static inline bool schedule_are_neighbours(const struct read *read, const struct read *next)
+{
+	return next->buffer_offset == read_place_end(read) &&
+	       next->offset == read->offset + read->length && next->limits == read->limits;
+}
+
+/* The next read, which is one operation; NULL where there is no room, or it is not. */
+static inline struct read *schedule_whole(struct schedule_streak *streak)
+{
+	struct read *read;
+
+	if (streak->room == 0)
+		return NULL;
+	read = &streak->reads[streak->current];
+	if (!plan_is_whole(read->offset, read->buffer_offset, read->length, read->limits) ||
+	    schedule_are_neighbours(read, &streak->reads[read->next]))
+		return NULL;
+	streak->current = read->next;
+	streak->room--;
+	streak->taken++;
+	streak->bytes += read->length;
+	read->operations = 1;
+	return read;
+}
+
+/* Operations of the run that were in flight no longer are. */
+static inline void schedule_run_landed(struct scheduler *scheduler, struct schedule_run *run,
+				       uint32_t operations, uint64_t bytes)
+{
+	struct schedule_device *device = run->device;
+
+	scheduler->in_flight -= operations;
+	device->in_flight -= operations;
+	device->in_flight_of[run->class] -= operations;
+	device->in_flight_bytes -= bytes;
+	device->landed_operations += operations;
+	device->landed_bytes += bytes;
+}
+
+/* An operation that was in flight no longer is. Its reads are the caller's to account. */
+static inline void scheduler_landed(struct scheduler *scheduler, const struct schedule_op *op)
+{
+	schedule_run_landed(scheduler, op->run, 1, op->charged);
 }
 
 /*

@@ -76,8 +76,8 @@ void disk_look(dev_t device, struct disk *disk)
 		     minor(disk->number));
 	snprintf(folder, sizeof(folder), "/sys/dev/block/%s", disk->name);
 	disk->rotational = read_number(folder, "queue/rotational") != 0;
-	disk->optimal_bytes = (uint32_t)min_u64(read_number(folder, "queue/optimal_io_size"),
-						UINT32_MAX);
+	disk->optimal_bytes =
+		(uint32_t)min_u64(read_number(folder, "queue/optimal_io_size"), UINT32_MAX);
 	read_name(folder, disk);
 }
 

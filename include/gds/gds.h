@@ -143,15 +143,15 @@ enum gds_dmabuf_shape {
 
 /* Zero stands for the default in every field but `size`. */
 struct gds_reader_options {
-	size_t size;          /* sizeof(struct gds_reader_options) */
-	uint32_t flags;       /* of enum gds_reader_flag */
-	uint32_t lane;        /* of enum gds_lane */
+	size_t size;    /* sizeof(struct gds_reader_options) */
+	uint32_t flags; /* of enum gds_reader_flag */
+	uint32_t lane;  /* of enum gds_lane */
 	/*
 	 * Operations in flight on each device of storage, 1 to 4096. 0, the default: as
 	 * many as saturate the device, found by measuring, and at most 128.
 	 */
 	uint32_t queue_depth;
-	uint32_t threads;     /* of the thread lane, 1 to 256; default 8 */
+	uint32_t threads; /* of the thread lane, 1 to 256; default 8 */
 	/* Most bytes of one operation: 4 KiB to 64 MiB, a multiple of 4 KiB; default 1 MiB. */
 	uint64_t transfer_bytes;
 	/*

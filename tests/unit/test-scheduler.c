@@ -35,9 +35,9 @@ struct disk {
 	struct schedule_device queue;
 	struct schedule_bounds bounds;
 	uint32_t channels;
-	uint64_t latency_ns;   /* of a channel, for one operation */
-	double link_ns;        /* for one byte */
-	uint32_t jitter;       /* per mille of the latency, up or down */
+	uint64_t latency_ns; /* of a channel, for one operation */
+	double link_ns;      /* for one byte */
+	uint32_t jitter;     /* per mille of the latency, up or down */
 	uint64_t free_ns[MOST_CHANNELS];
 	double link_free_ns;
 	uint64_t longest_ns; /* that an operation took */
@@ -56,9 +56,9 @@ struct test_op {
 struct test_read {
 	uint64_t arrived_ns;
 	uint64_t done_ns;
-	uint64_t begun;    /* the number of its first operation on the disk, from 1 */
-	uint64_t brought;  /* bytes */
-	uint64_t ahead;    /* operations of the same class that must go before */
+	uint64_t begun;   /* the number of its first operation on the disk, from 1 */
+	uint64_t brought; /* bytes */
+	uint64_t ahead;   /* operations of the same class that must go before */
 	bool finished;
 };
 
@@ -105,9 +105,9 @@ _Noreturn static void fail_world(const char *format, ...)
 	abort();
 }
 
-#define CHECK(condition)                                                              \
-	do {                                                                          \
-		if (!(condition))                                                     \
+#define CHECK(condition)                                                               \
+	do {                                                                           \
+		if (!(condition))                                                      \
 			fail_world("line %d: %s does not hold", __LINE__, #condition); \
 	} while (0)
 
@@ -123,9 +123,10 @@ static uint64_t serve(struct disk *disk, uint32_t bytes)
 		if (disk->free_ns[i] < disk->free_ns[channel])
 			channel = i;
 	if (disk->jitter)
-		latency = latency * (1000 - disk->jitter + random_below(&world.random,
-									2 * disk->jitter + 1)) /
-			  1000;
+		latency =
+			latency *
+			(1000 - disk->jitter + random_below(&world.random, 2 * disk->jitter + 1)) /
+			1000;
 	disk->free_ns[channel] = max_u64(world.now_ns, disk->free_ns[channel]) + latency;
 	done = (double)disk->free_ns[channel];
 	if (done < disk->link_free_ns)
@@ -173,7 +174,7 @@ static struct disk *add_disk(uint32_t operations, bool fixed, uint64_t bytes)
 		.transfer_bytes = TRANSFER,
 		.staged_bytes = TRANSFER,
 		.direct = true,
-		.whole = true,
+		.whole_bytes = TRANSFER,
 	};
 	scheduler_add_device(&world.scheduler, &disk->queue, &disk->bounds, false);
 	world.disk_count++;
@@ -215,6 +216,7 @@ static void set_read(struct test_run *run, uint32_t index, uint64_t offset, uint
 		     uint64_t length)
 {
 	struct disk *disk = (struct disk *)run->run.device;
+	struct schedule_list list;
 
 	run->reads[index] = (struct read){
 		.limits = &world.limits[disk - world.disks],
@@ -222,7 +224,9 @@ static void set_read(struct test_run *run, uint32_t index, uint64_t offset, uint
 		.buffer_offset = place,
 		.length = length,
 	};
-	schedule_run_append(&run->run, index);
+	list = schedule_list_of(&run->run);
+	schedule_list_append(&list, index, &run->reads[index]);
+	schedule_list_keep(&list, &run->run, 1);
 	world.open++;
 }
 
@@ -331,6 +335,34 @@ static void check_busy(const struct disk *disk)
 		CHECK(queue->in_flight - foreground >= 1);
 }
 
+/* As a reader does it: streaks of whole reads first, then one by one. */
+static bool issue_streak(struct disk *disk)
+{
+	struct schedule_streak streak;
+	struct read *read;
+
+	if (!scheduler_begin(&world.scheduler, &disk->queue,
+			     (uint32_t)random_between(&world.random, 1, 64), &streak))
+		return false;
+	while ((read = schedule_whole(&streak)) != NULL) {
+		struct schedule_op op = {
+			.io = { .offset = read->offset,
+				.place = read->buffer_offset,
+				.length = (uint32_t)read->length,
+				.wanted = (uint32_t)read->length },
+			.run = streak.run,
+			.read = read,
+			.reads = 1,
+			.charged = (uint32_t)read->length,
+		};
+
+		issue_one(disk, &op);
+	}
+	scheduler_end(&world.scheduler, &streak);
+	check_bounds();
+	return streak.taken > 0;
+}
+
 static void issue(void)
 {
 	struct schedule_op op;
@@ -339,12 +371,14 @@ static void issue(void)
 	scheduler_share(&world.scheduler);
 	do {
 		any = false;
-		for (size_t i = 0; i < world.disk_count; i++)
+		for (size_t i = 0; i < world.disk_count; i++) {
+			any |= issue_streak(&world.disks[i]);
 			if (scheduler_next(&world.scheduler, &world.disks[i].queue, &op)) {
 				issue_one(&world.disks[i], &op);
 				check_bounds();
 				any = true;
 			}
+		}
 	} while (any);
 	for (size_t i = 0; i < world.disk_count; i++)
 		check_busy(&world.disks[i]);
@@ -429,9 +463,9 @@ static void run_to_end(void)
 static void make_disk(void)
 {
 	struct random *random = &world.random;
-	struct disk *disk = add_disk((uint32_t)random_between(random, 1, 128),
-				     random_chance(random, 400),
-				     TRANSFER * random_between(random, 1, 64));
+	struct disk *disk =
+		add_disk((uint32_t)random_between(random, 1, 128), random_chance(random, 400),
+			 TRANSFER * random_between(random, 1, 64));
 
 	disk->channels = (uint32_t)random_between(random, 1, 1 + random_skewed(random, 63));
 	disk->latency_ns = random_between(random, 1, 500) * US;
@@ -439,8 +473,8 @@ static void make_disk(void)
 	disk->jitter = (uint32_t)random_below(random, 900);
 	disk->queue.seeks = random_chance(random, 300);
 	world.limits[disk - world.disks].direct = random_chance(random, 900);
-	world.limits[disk - world.disks].whole =
-		world.limits[disk - world.disks].direct && random_chance(random, 900);
+	if (!world.limits[disk - world.disks].direct || random_chance(random, 100))
+		world.limits[disk - world.disks].whole_bytes = 0;
 }
 
 /* Some are neighbours of the one before, or of one further back. */
@@ -456,8 +490,9 @@ static void make_run(void)
 	uint64_t place = 0;
 
 	for (uint32_t i = 0; i < count; i++) {
-		uint64_t length = align * random_between(random, 1,
-							 1 + random_skewed(random, 3000000) / align);
+		uint64_t length =
+			align *
+			random_between(random, 1, 1 + random_skewed(random, 3000000) / align);
 
 		if (random_chance(random, 400)) {
 			offset = align * random_below(random, UINT64_C(1) << 40);
@@ -638,8 +673,8 @@ static void run_foreground_under_prefetch(uint64_t seed)
 	bytes = sizes[random_below(&world.random, 3)];
 	disk = make_tunable_disk(bytes);
 	disk->jitter = 0;
-	add_scattered(disk, random_chance(&world.random, 500) ? SCHEDULE_PREFETCH
-							      : SCHEDULE_BACKGROUND,
+	add_scattered(disk,
+		      random_chance(&world.random, 500) ? SCHEDULE_PREFETCH : SCHEDULE_BACKGROUND,
 		      8000, bytes, world.now_ns);
 	while (world.open > 3000 && pass_time())
 		step();
@@ -650,7 +685,8 @@ static void run_foreground_under_prefetch(uint64_t seed)
 	run_to_end();
 	/* A transfer: or two operations of the prefetch, where these are smaller. */
 	bound = 2 * unloaded_ns(disk, own) +
-		max_u64(unloaded_ns(disk, bytes), 2 * unloaded_ns(disk, min_u64(bytes, TRANSFER / 4)));
+		max_u64(unloaded_ns(disk, bytes),
+			2 * unloaded_ns(disk, min_u64(bytes, TRANSFER / 4)));
 	for (int i = 0; i < 20; i++) {
 		uint64_t took = runs[i]->looks[0].done_ns - runs[i]->looks[0].arrived_ns;
 
@@ -680,11 +716,11 @@ static void run_weights(uint64_t seed)
 	disk = add_disk(64, true, UINT64_C(64) << 20);
 	disk->latency_ns = random_between(&world.random, 10, 200) * US;
 	disk->channels = (uint32_t)random_between(&world.random, 1, 32);
-	for (enum schedule_class class = 0; class < SCHEDULE_CLASSES; class++)
+	for (enum schedule_class class = 0; class < SCHEDULE_CLASSES; class ++)
 		runs[class] = add_scattered(disk, class, 6000, 65536, world.now_ns);
 	while (world.open > 13000 && pass_time())
 		step();
-	for (int class = 0; class < SCHEDULE_CLASSES; class++) {
+	for (int class = 0; class < SCHEDULE_CLASSES; class ++) {
 		done[class] = 0;
 		for (uint32_t i = 0; i < runs[class]->count; i++)
 			done[class] += runs[class]->looks[i].finished;
@@ -791,22 +827,24 @@ static void run_removing(uint64_t seed)
 {
 	struct test_run *run;
 	uint64_t left;
+	size_t i;
 
 	begin_world(seed, 64);
 	make_disk();
-	for (int i = 0; i < 4; i++)
+	for (i = 0; i < 4; i++)
 		make_run();
 	for (left = random_below(&world.random, 100); left > 0 && pass_time(); left--) {
 		step();
 		run = &world.runs[random_below(&world.random, world.run_count)];
-		if (random_chance(&world.random, 300))
-			run->reads[random_below(&world.random, run->count)].error = -5;
+		i = random_below(&world.random, run->count);
+		if (run->reads[i].operations > 0)
+			run->reads[i].error = -5;
 	}
 	run = &world.runs[random_below(&world.random, world.run_count)];
 	if (run->arrived) {
 		scheduler_remove(&run->run);
 		CHECK(!run->run.queued);
-		for (uint32_t i = 0; i < run->count; i++) {
+		for (i = 0; i < run->count; i++) {
 			run->reads[i].error = -5;
 			if (!run->looks[i].finished && run->reads[i].operations == 0)
 				finish_read(run, &run->reads[i]);
