@@ -265,7 +265,8 @@ static void fail_reads(struct gds_reader *reader, struct op *op, int error)
 	struct read *read = op->read;
 
 	for (uint32_t i = 0; i < op->reads; i++, read = &op->run->reads[read->next])
-		fail_read(read, error, op->io.offset + op->io.skip, op->io.length);
+		fail_read(read, error, max_u64(op->io.offset + op->io.skip, read->offset),
+			  op->io.length);
 	release_op(reader, op);
 }
 
