@@ -9,7 +9,8 @@ cd "$(dirname "$(readlink -f "$0")")" || exit 1
 . scripts/common.sh
 
 # The stages, in the order they run: name, the shortest run that has it, what it does.
-# quick: in every run; default: not with --quick; full: only with --full.
+# quick: in every run; default: not with --quick; full: only with --full; debug: likewise,
+# and in a default run where the debug kernel is cached.
 stages()
 {
     cat <<'END'
@@ -30,7 +31,11 @@ END
         cat <<'END'
 vm       default  the kernel's tests in a VM
 direct   default  the library's tests of the direct path in a VM
-vm-debug full     the kernel's tests on the debug kernel (default, once that is cached)
+vm-debug debug    the kernel's tests on the debug kernel
+vm-strict full    the kernel's tests with an IOMMU that translates
+vm-pt    full     the kernel's tests with an IOMMU that passes through
+vm-ports full     the kernel's tests with every device below a root port of its own
+vm-stock full     a kernel without the series refuses, and is otherwise the same
 END
     fi
 }
@@ -54,7 +59,8 @@ passed and nothing failed.
   --jobs N      jobs to build and test with (default: one for each CPU)
   -h, --help    this text
 
-Stages:
+Stages, and the smallest run that has them; debug is in a full run, and in a default one
+where the debug kernel is cached:
 END
     stages | sed 's/^/  /'
     cat <<'END'
@@ -123,24 +129,41 @@ check()
     fi
 }
 
-# vm STAGE PROGRAM [OPTION...]: a program in a VM, with the options of its scripts.
+# vm STAGE [OPTION...] -- COMMAND...: a command in a VM, with the options of kernel/vm.
 vm()
 {
-    local stage=$1 program=$2 status=0
-    shift 2
+    local stage=$1 status=0 options=() kernel=() program
+    shift
+    while [[ $1 != -- ]]; do
+        options+=("$1")
+        case $1 in --debug | --no-series) kernel+=("$1") ;; esac
+        shift
+    done
+    program=${2##*/}
     if $install && ! quietly "$logs/packages-vm.log" scripts/install-packages vm; then
         record "$stage" failed "the packages of the VM" "see $logs/packages-vm.log"
         return 1
     fi
-    quietly "$logs/$stage-build.log" kernel/build "$@" ||
+    quietly "$logs/$stage-build.log" kernel/build "${kernel[@]}" ||
         { record "$stage" failed "the kernel builds" "see $logs/$stage-build.log"; return 1; }
     [[ -x build/kernel-tests ]] || build "$stage" dev || return 1
-    kernel/vm "$@" -- "$program" >"$logs/$stage.log" 2>&1 </dev/null || status=$?
+    kernel/vm "${options[@]}" "$@" >"$logs/$stage.log" 2>&1 </dev/null || status=$?
     [[ $status -eq 0 ]] || tail -n 60 "$logs/$stage.log"
-    scripts/results.py lines "$stage" "${program##*/}" "$status" "$logs/$stage.log" "$results"
+    scripts/results.py lines "$stage" "$program" "$status" "$logs/$stage.log" "$results"
 }
 
-stage_dev() { build dev dev && run_ctest dev dev; }
+# What the tests of the Python package compare with is nice to have: they skip what needs
+# something that is missing, and say so.
+prepare_python()
+{
+    $install || return 0
+    { scripts/install-packages python && scripts/python-env; } \
+        >"$logs/packages-python.log" 2>&1 </dev/null ||
+        record dev skipped "the packages that the Python tests compare with" \
+            "they could not be installed: see $logs/packages-python.log"
+}
+
+stage_dev() { prepare_python; build dev dev && run_ctest dev dev; }
 stage_clang() { build clang clang; }
 stage_format() { check format; }
 stage_shell() { check shell; }
@@ -151,19 +174,29 @@ stage_tidy() { quietly "$logs/tidy-configure.log" build_preset clang && check ti
 stage_release() { build release release; }
 stage_asan() { build asan asan && run_ctest asan asan; }
 stage_tsan() { build tsan tsan && run_ctest tsan tsan; }
-stage_vm() { vm vm build/kernel-tests; }
-stage_direct() { vm direct tests/vm/run; }
-stage_vm_debug() { vm vm-debug build/kernel-tests --debug; }
+stage_vm() { vm vm -- build/kernel-tests; }
+stage_direct()
+{
+    # With the model, where there is one, for the examples.
+    mkdir -p "$GDS_CACHE/models"
+    vm direct --share "$GDS_CACHE/models" -- tests/vm/run
+}
+stage_vm_debug() { vm vm-debug --debug --timeout 3000 -- build/kernel-tests; }
+stage_vm_strict() { vm vm-strict --iommu strict -- build/kernel-tests; }
+stage_vm_pt() { vm vm-pt --iommu pt -- build/kernel-tests; }
+stage_vm_ports() { vm vm-ports --topology ports -- build/kernel-tests; }
+stage_vm_stock() { vm vm-stock --no-series -- build/kernel-tests --stock; }
 
 # Is this stage part of a run of this size?
 in_run()
 {
     case $2:$1 in
     quick:*) return 0 ;;
-    default:quick | full:quick) return 1 ;;
+    default:quick) return 1 ;;
     default:*) return 0 ;;
-    full:full) return 0 ;;
-    full:default) kernel/build --debug --cached >/dev/null 2>&1 ;;
+    full:full | debug:full) return 0 ;;
+    debug:default) kernel/build --debug --cached >/dev/null 2>&1 ;;
+    *) return 1 ;;
     esac
 }
 
@@ -223,6 +256,8 @@ mkdir -p "$logs" "$GDS_CACHE" || exit 1
 if $install; then
     scripts/install-packages build test >"$logs/packages.log" 2>&1 ||
         { tail -n 20 "$logs/packages.log" >&2; fail "could not install the packages"; }
+    # For the tests of the examples, which say that they were skipped where it is missing.
+    scripts/fetch-model --vocabulary "$GDS_CACHE/models" >"$logs/model.log" 2>&1 || true
 fi
 
 [[ ${#selected[@]} -gt 0 ]] || mapfile -t selected < <(choose_stages)

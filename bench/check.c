@@ -4,6 +4,7 @@
  * and what would help.
  */
 #include "commands.h"
+#include "proof.h"
 #include "report.h"
 #include "setup.h"
 #include "sizes.h"
@@ -20,13 +21,14 @@
 #define SAMPLE_BUFFER_BYTES ((uint64_t)1 << 20)
 
 struct check {
-	const struct options *options;
+	struct options options;
 	json_t *report; /* NULL where text is printed */
 	json_t *files;
 	json_t *devices;
 	/* Names of the devices found, to be looked at one by one. */
 	char (*names)[sizeof(((struct gds_device_info *)0)->name)];
 	size_t name_count;
+	bool names_backend; /* what comes before the files names a backend, and no file */
 	enum status worst;
 };
 
@@ -117,6 +119,15 @@ static void show_device(const struct gds_device_info *info)
 	printf("%s\n", info->unified ? ", memory shared with the host" : "");
 }
 
+/* Whether an operand, which may be NULL, is "BACKEND" or "BACKEND:...". */
+static bool begins_with(const char *operand, const char *backend)
+{
+	size_t length = strlen(backend);
+
+	return operand && strncmp(operand, backend, length) == 0 &&
+	       (operand[length] == '\0' || operand[length] == ':') && access(operand, F_OK) != 0;
+}
+
 static int visit_device(const char *backend, const struct gds_device_info *info, const char *reason,
 			void *user)
 {
@@ -124,6 +135,7 @@ static int visit_device(const char *backend, const struct gds_device_info *info,
 	json_t *object = NULL;
 	void *names;
 
+	check->names_backend |= begins_with(check->options.files[0], backend);
 	if (check->report) {
 		object = json_object();
 		json_put(object, KEY_BACKEND, json_text(backend));
@@ -197,6 +209,7 @@ static void print_view(const struct view *view)
 		printf("  %s\n", explanation->lane_reason);
 	for (int path = GDS_PATH_DMABUF; path < GDS_PATH_COUNT; path++)
 		print_path(explanation, path);
+	printf("  kernel   %s\n", explanation->kernel);
 }
 
 static json_t *paths_json(const struct gds_explanation *explanation)
@@ -232,12 +245,13 @@ static json_t *view_json(const struct view *view)
 	json_put(object, KEY_OFFSET_ALIGNMENT, json_integer(explanation->offset_alignment));
 	json_put(object, KEY_MEMORY_ALIGNMENT, json_integer(explanation->memory_alignment));
 	json_put(object, KEY_PATHS, paths_json(explanation));
+	json_put(object, KEY_DMABUF_READS, json_text(explanation->kernel));
 	return object;
 }
 
 static enum status check_required(const struct check *check, const struct view *view)
 {
-	uint64_t path = check->options->path;
+	uint64_t path = check->options.path;
 	const struct gds_path_verdict *verdict = &view->explanation.paths[path];
 
 	if (path == GDS_PATH_AUTO || verdict->usable)
@@ -247,8 +261,8 @@ static enum status check_required(const struct check *check, const struct view *
 		    verdict->remedy[0] ? ": " : "", verdict->remedy);
 }
 
-static enum status explain(struct check *check, struct gds_reader *reader, struct gds_file *file,
-			   struct gds_buffer *buffer, struct view *view)
+static enum status explain(struct check *check, const struct setup *setup, struct gds_file *file,
+			   struct gds_buffer *buffer, struct view *view, json_t **object)
 {
 	int error;
 
@@ -256,14 +270,36 @@ static enum status explain(struct check *check, struct gds_reader *reader, struc
 	view->bytes = gds_file_bytes(file);
 	if (view->bytes < 0)
 		return fail_library((int)view->bytes);
-	error = gds_explain(reader, file, buffer, &view->explanation);
+	error = gds_explain(setup->reader, file, buffer, &view->explanation);
 	if (error)
 		return fail_library(error);
-	if (check->report)
-		json_array_append_new(check->files, view_json(view));
-	else
+	if (check->report) {
+		*object = view_json(view);
+		json_array_append_new(check->files, *object);
+	} else {
 		print_view(view);
+	}
 	return check_required(check, view);
+}
+
+/* Where both ends are named, it is shown that the path between them delivers. */
+static enum status prove(struct check *check, const struct setup *setup, struct gds_file *file,
+			 const struct view *view, json_t *object)
+{
+	struct proof proof = {
+		.name = view->name,
+		.file = file,
+		.file_bytes = (uint64_t)view->bytes,
+		.device = setup->device,
+		.info = &setup->info,
+		.explanation = &view->explanation,
+	};
+
+	if (!check->options.device || check->options.file_count == 0 || check->options.no_proof)
+		return STATUS_OK;
+	if (!object)
+		fflush(stdout); /* it takes a while */
+	return proof_run(&proof, &check->options, object);
 }
 
 static void file_failed(struct check *check, const char *name, enum status status)
@@ -279,10 +315,11 @@ static void file_failed(struct check *check, const char *name, enum status statu
 	json_array_append_new(check->files, object);
 }
 
-static void check_file(struct check *check, struct gds_reader *reader, struct gds_buffer *buffer,
-		       const char *device, const char *name)
+static void check_file(struct check *check, const struct setup *setup, struct gds_buffer *buffer,
+		       const char *name)
 {
-	struct view view = { .name = name, .device = device };
+	struct view view = { .name = name, .device = setup->info.name };
+	json_t *object = NULL;
 	struct gds_file *file;
 	int error = gds_file_open(&file, name);
 	enum status status;
@@ -291,7 +328,9 @@ static void check_file(struct check *check, struct gds_reader *reader, struct gd
 		file_failed(check, name, fail(STATUS_FAILED, "%s", gds_last_error()));
 		return;
 	}
-	status = explain(check, reader, file, buffer, &view);
+	status = explain(check, setup, file, buffer, &view, &object);
+	if (status == STATUS_OK)
+		status = prove(check, setup, file, &view, object);
 	if (status != STATUS_OK)
 		file_failed(check, name, status);
 	gds_file_close(file);
@@ -310,7 +349,7 @@ static const char *own_executable(void)
 
 static enum status check_device(struct check *check, const char *name)
 {
-	const struct options *options = check->options;
+	const struct options *options = &check->options;
 	struct options settings = *options;
 	struct setup setup;
 	struct gds_buffer *buffer;
@@ -330,9 +369,9 @@ static enum status check_device(struct check *check, const char *name)
 		return fail_library(error);
 	}
 	for (size_t i = 0; i < options->file_count; i++)
-		check_file(check, setup.reader, buffer, setup.info.name, options->files[i]);
+		check_file(check, &setup, buffer, options->files[i]);
 	if (options->file_count == 0)
-		check_file(check, setup.reader, buffer, setup.info.name, own_executable());
+		check_file(check, &setup, buffer, own_executable());
 	gds_buffer_free(buffer);
 	setup_close(&setup);
 	return STATUS_OK;
@@ -340,8 +379,8 @@ static enum status check_device(struct check *check, const char *name)
 
 static void check_devices(struct check *check)
 {
-	if (check->options->device) {
-		note(check, check_device(check, check->options->device));
+	if (check->options.device) {
+		note(check, check_device(check, check->options.device));
 		return;
 	}
 	for (size_t i = 0; i < check->name_count; i++)
@@ -352,9 +391,21 @@ static void check_devices(struct check *check)
 				 "backends above"));
 }
 
+/* As in "check vulkan:0 FILE". */
+static void take_device(struct check *check)
+{
+	struct options *options = &check->options;
+
+	if (options->device || options->file_count == 0 || !check->names_backend)
+		return;
+	options->device = options->files[0];
+	options->files++;
+	options->file_count--;
+}
+
 enum status command_check(const struct options *options)
 {
-	struct check check = { .options = options };
+	struct check check = { .options = *options };
 
 	if (options->json) {
 		check.report = json_report(COMMAND_CHECK);
@@ -364,6 +415,7 @@ enum status command_check(const struct options *options)
 	show_system(&check);
 	show_lanes(&check);
 	note(&check, show_devices(&check));
+	take_device(&check);
 	check_devices(&check);
 	free(check.names);
 	if (check.report) {

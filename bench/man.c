@@ -92,6 +92,8 @@ static void print_examples(void)
 	static const char *const examples[][2] = {
 		{ "gds-bench check model.safetensors",
 		  "Which devices are there, and which path would a read of the file take?" },
+		{ "gds-bench check vulkan:0 /dev/nvme0n1",
+		  "Does the direct path from this drive into this GPU deliver every byte?" },
 		{ "gds-bench read model.safetensors --device vulkan:0 --verify",
 		  "Read a file into GPU memory and prove that every byte arrived." },
 		{ "gds-bench read big.bin --path bounce --lane threads --offset 1M --length 2GiB",

@@ -25,19 +25,25 @@
 #define SECONDS(n)  ((uint64_t)(n)*1000000000)
 #define ANY_SIZE    0, INT64_MAX
 
-/* In the order of enum gds_path, enum gds_lane and enum direction. */
+/* In the order of enum gds_path, enum gds_lane and enum direction; shapes as setup.c has them. */
 static const char *const path_choices[] = { "auto", "dmabuf", "mapped", "bounce", NULL };
 static const char *const lane_choices[] = { "auto", "uring", "threads", NULL };
+static const char *const shape_choices[] = { "auto", "v2", "v3", NULL };
 static const char *const direction_choices[] = { "read", "randread", NULL };
 
 const struct command_spec command_specs[COMMAND_COUNT] = {
 	[COMMAND_CHECK] = {
-		"check", "[FILE...]", 0, SIZE_MAX,
-		"show devices, lanes and paths, and why one cannot be used",
+		"check", "[[DEVICE] FILE...]", 0, SIZE_MAX,
+		"show devices, lanes and paths, and why one cannot be used; prove a path",
 		"Lists the devices that can be opened and, for each backend that has none, the "
 		"reason; the lanes, and what this kernel lacks; and, for each file and device, "
 		"which path a read would take and, for each path that it cannot take, the reason "
-		"and the remedy. Without a file the program's own executable is looked at.",
+		"and the remedy. Without a file the program's own executable is looked at. Where a "
+		"device is named, before the files or by --device, the direct path into its memory "
+		"is proven (or the path that --path names, or, where there is no direct path, the "
+		"one that is taken): reads of many sizes and places, up to a whole slice of 1 GiB, "
+		"go into poisoned memory, and every byte of them and around them is compared as "
+		"the device sees it.",
 	},
 	[COMMAND_READ] = {
 		"read", "FILE...", 1, SIZE_MAX,
@@ -70,6 +76,9 @@ const struct option_spec option_specs[] = {
 	{ "lane", "LANE", ALL, OPTION_CHOICE, FIELD(lane), 0, 0, lane_choices, 0,
 	  "what issues the reads: uring (io_uring), threads (a pool with preadv2), or auto, which "
 	  "takes threads only where io_uring is refused" },
+	{ "shape", "SHAPE", ALL, OPTION_CHOICE, FIELD(shape), 0, 0, shape_choices, 0,
+	  "in which shape the kernel's dma-buf interface is spoken: v2 (pairs of descriptors), "
+	  "v3 (80-byte descriptions), or auto, the newest that the kernel has" },
 	{ "host-memory", NULL, ALL, OPTION_FLAG, FIELD(host_memory), 0, 0, NULL, 0,
 	  "allocate host pages that the device addresses, also where it has memory of its own" },
 	{ "qd", "N", READ | BENCH, OPTION_NUMBER, FIELD(queue_depth), 1, 4096, NULL, 32,
@@ -91,6 +100,12 @@ const struct option_spec option_specs[] = {
 	{ "length", "SIZE", READ, OPTION_SIZE, FIELD(length), ANY_SIZE, NULL, OPTION_UNSET,
 	  "how much of each file to read; it is an error if a file ends before "
 	  "(default: to its end)" },
+	{ "length", "SIZE", CHECK, OPTION_SIZE, FIELD(length), KIB(4), INT64_MAX, NULL,
+	  OPTION_UNSET,
+	  "how much of each file the largest read of a proof takes (default: 1G and a bit, or "
+	  "what the file and half of the device's memory allow)" },
+	{ "no-proof", NULL, CHECK, OPTION_FLAG, FIELD(no_proof), 0, 0, NULL, 0,
+	  "only say what can be used: read nothing but what finding that out takes" },
 	{ "buffer-bytes", "SIZE", READ, OPTION_SIZE, FIELD(buffer_bytes), KIB(4), INT64_MAX, NULL,
 	  OPTION_UNSET,
 	  "most memory of the device to take (default: what the file needs, up to a quarter of "
@@ -103,7 +118,7 @@ const struct option_spec option_specs[] = {
 	  "fill the buffer with the complement of the file before the read; afterwards read the "
 	  "file again by ordinary means, compare every byte with what the device holds, and "
 	  "the device's checksum with the CPU's" },
-	{ "no-checksum", NULL, READ, OPTION_FLAG, FIELD(no_checksum), 0, 0, NULL, 0,
+	{ "no-checksum", NULL, CHECK | READ, OPTION_FLAG, FIELD(no_checksum), 0, 0, NULL, 0,
 	  "do not have the device compute a checksum" },
 	{ "output", "FILE", READ, OPTION_TEXT, FIELD(output), 0, 0, NULL, 0,
 	  "write what the device's memory holds after the read; FILE appears, or is replaced, "

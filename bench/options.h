@@ -64,6 +64,9 @@ struct options {
 	uint64_t no_checksum;
 	uint64_t no_fallback;
 	uint64_t host_memory;
+	uint64_t no_proof;
+	uint64_t shape;     /* index among the choices: auto, v2, v3 */
+	uint64_t no_canary; /* no option: the direct path is taken unproven */
 };
 
 enum option_type {

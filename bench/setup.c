@@ -35,9 +35,12 @@ static enum status choose_staging(const struct options *options, uint64_t transf
 
 enum status reader_open(struct gds_reader **reader, const struct options *options)
 {
+	static const uint32_t shapes[] = { GDS_DMABUF_NEWEST, GDS_DMABUF_PAIRS,
+					   GDS_DMABUF_DESCRIPTORS };
 	struct gds_reader_options settings = {
 		.size = sizeof(settings),
-		.flags = GDS_READER_SINGLE_THREAD,
+		.flags = GDS_READER_SINGLE_THREAD | (options->no_canary ? GDS_READER_NO_CANARY : 0),
+		.dmabuf_shape = shapes[options->shape],
 		.lane = (uint32_t)options->lane,
 		.queue_depth = (uint32_t)options->queue_depth,
 		.threads = (uint32_t)options->threads,

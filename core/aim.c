@@ -164,6 +164,9 @@ static int aim_dmabuf(struct gds_reader *reader, struct op *op)
 	struct backend_memory *memory = dma_memory(op, &place);
 	int err;
 
+	/* A dma-buf belongs to the descriptor with O_DIRECT, which may be given up by now. */
+	if (!route->file->direct)
+		return leave_dmabuf(reader, op, route->file->reason, "use mapped or bounce");
 	err = dmabuf_map_get(reader, route->file, memory, &map);
 	if (err)
 		return err;
@@ -203,11 +206,13 @@ struct lane_read aim_lane_read(const struct gds_reader *reader, const struct op 
 		.length = op->io.length,
 		.file = route->file->slot,
 	};
+	const struct backend_memory *memory;
 	uint64_t place;
 
 	if (op->path == GDS_PATH_DMABUF) {
-		dma_memory(op, &place);
-		lane_read.address = (void *)(uintptr_t)(op->slot->offset + place % SLICE_BYTES);
+		memory = dma_memory(op, &place);
+		lane_read.address =
+			(void *)(uintptr_t)(op->slot->offset + place % memory->slice_bytes);
 		lane_read.buffer = op->slot->slot;
 	} else {
 		lane_read.address = op->pool->memory + staging_offset(op->pool, op->chunk);
@@ -226,12 +231,13 @@ void aim_landed(struct gds_reader *reader, struct op *op, int result)
 	if (!proof)
 		return;
 	op->proof = NULL;
-	if (result != (int)op->io.length) {
+	if (result <= 0) {
 		canary_void(reader, proof);
 		return;
 	}
+	/* Also of a short read: what is said to have arrived is not taken unseen. */
 	memory = dma_memory(op, &place);
-	canary_finish(reader, proof, memory, place, op->io.length);
+	canary_finish(reader, proof, memory, place, (uint32_t)result);
 }
 
 void aim_copy_source(const struct op *op, struct backend_copy *copy)

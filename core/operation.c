@@ -285,41 +285,79 @@ static void fail_op(struct gds_reader *reader, struct op *op, int error)
 }
 
 /*
+ * Whether a read that may not change its path has kept it: reads of other batches
+ * share the route, and may have changed it.
+ */
+static int keep_path(struct op *op)
+{
+	const struct route *route = op->read->route;
+	struct read *read = op->read;
+
+	for (uint32_t i = 0; i < op->reads; i++, read = &op->run->reads[read->next])
+		if (!read->first_path)
+			read->first_path = (uint8_t)route->path;
+	if (op->read->first_path == route->path)
+		return 0;
+	return gds_fail(EOPNOTSUPP,
+			"path %s from %s was given up meanwhile, and the read may not "
+			"take another",
+			gds_path_name((enum gds_path)op->read->first_path),
+			route->file->file->path);
+}
+
+/* Finds out what the lane is to do. As aim_op(), but that it cuts anew what must be. */
+static int aim(struct gds_reader *reader, struct op *op, struct lane_read *lane_read)
+{
+	int err;
+
+	for (;;) {
+		err = op->read->batch->flags & GDS_BATCH_NO_FALLBACK ? keep_path(op) : 0;
+		if (err)
+			return err;
+		if (!op->io.staged && op->read->route->path == GDS_PATH_MAPPED) {
+			op->path = GDS_PATH_MAPPED;
+			*lane_read = mapped_read(op);
+			return 0;
+		}
+		err = aim_op(reader, op);
+		if (err != AIM_RECUT)
+			break;
+		recut(op); /* which may make it one straight into host pages */
+	}
+	if (!err)
+		*lane_read = aim_lane_read(reader, op);
+	return err;
+}
+
+/*
  * Queues the operation, which counts as in flight, or fails its read. False where
  * it must wait; then, and where it failed, it no longer is in flight.
  */
 static bool start_op(struct gds_reader *reader, struct op *op)
 {
 	struct lane_read lane_read;
+	bool failed;
 	int err;
 
-	/* Another operation failed it meanwhile, or a cancel. */
-	if (unlikely(op->read->error)) {
+	for (;;) {
+		/* Another operation failed it meanwhile, or a cancel. */
+		failed = unlikely(op->read->error);
+		err = failed ? op->read->error : aim(reader, op, &lane_read);
+		if (!err)
+			break;
 		scheduler_landed(&reader->scheduler, &op->scheduled);
+		if (err == -EAGAIN && !failed)
+			return false;
+		fail_read(op->read, err, op->io.offset + op->io.skip, op->io.length);
+		aim_give_chunk(op);
 		return_to_rest(op, 0);
-		if (skip_failed(reader, op))
-			continue_op(reader, op);
-		return true;
+		if (!skip_failed(reader, op))
+			return true;
+		cut_rest(op);
+		if (!scheduler_again(&reader->scheduler, &op->scheduled))
+			return false;
 	}
-	if (!op->io.staged && op->read->route->path == GDS_PATH_MAPPED) {
-		op->path = GDS_PATH_MAPPED;
-		lane_read = mapped_read(op);
-		queue_op(reader, op, &lane_read);
-		return true;
-	}
-	while ((err = aim_op(reader, op)) == AIM_RECUT)
-		recut(op);
-	if (err == -EAGAIN) {
-		scheduler_landed(&reader->scheduler, &op->scheduled);
-		return false;
-	}
-	if (err) {
-		scheduler_landed(&reader->scheduler, &op->scheduled);
-		fail_reads(reader, op, err);
-	} else {
-		lane_read = aim_lane_read(reader, op);
-		queue_op(reader, op, &lane_read);
-	}
+	queue_op(reader, op, &lane_read);
 	return true;
 }
 
@@ -414,6 +452,7 @@ static uint32_t issue_streak(struct gds_reader *reader, struct reader_queue *que
 	while ((op = reader->free_ops) != NULL && (read = schedule_whole(&streak)) != NULL) {
 		reader->free_ops = op->next;
 		read->outcome.issued_ns = reader->now_ns;
+		read->first_path = GDS_PATH_MAPPED;
 		op->io = (struct plan_op){
 			.offset = read->offset,
 			.place = read->buffer_offset,
@@ -568,8 +607,10 @@ static void account_op(struct gds_reader *reader, struct op *op)
 		release_op(reader, op);
 }
 
-static bool is_passing(int error)
+static bool is_passing(const struct op *op, int error)
 {
+	if (op->path == GDS_PATH_DMABUF && (error == ENODEV || error == EREMOTEIO))
+		return true; /* its memory was revoked */
 	return error == EAGAIN || error == EINTR || error == ECANCELED || error == EINVAL ||
 	       error == EFAULT || error == EOPNOTSUPP || error == ENOMEM || error == EBUSY;
 }
@@ -656,7 +697,7 @@ static bool can_go_on(struct gds_reader *reader, struct op *op, int error)
 static void handle_error(struct gds_reader *reader, struct op *op, int error)
 {
 	/* Another operation has failed the read: what could go on is no failure of its own. */
-	if (!(op->read->error && is_passing(error)) &&
+	if (!(op->read->error && is_passing(op, error)) &&
 	    (op->read->error || !can_go_on(reader, op, error))) {
 		fail_op(reader, op, -error);
 		return;

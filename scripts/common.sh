@@ -4,8 +4,7 @@
 # What demo.sh and test.sh share. To be sourced from the root of the tree.
 
 # Where things that are downloaded or take long to make are kept: never in the tree.
-# shellcheck disable=SC2034  # used by those who source this
-GDS_CACHE=${GDS_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/gds}
+export GDS_CACHE=${GDS_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/gds}
 
 fail()
 {

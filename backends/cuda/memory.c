@@ -51,6 +51,7 @@ struct cuda_memory *cuda_memory_new(struct cuda_device *device, uint64_t bytes,
 	}
 	memory->base.device = &device->base;
 	memory->base.bytes = bytes;
+	memory->base.slice_bytes = device->slice_bytes;
 	memory->kind = kind;
 	return memory;
 }

@@ -129,11 +129,13 @@ static int make_slice(struct dmabuf_device *device, uint32_t flags, struct dmabu
 
 static int make_slices(struct dmabuf_device *device, uint32_t flags, struct dmabuf_memory *memory)
 {
-	for (uint64_t offset = 0; offset < memory->mapped_bytes; offset += device->slice_bytes) {
+	const uint64_t slice_bytes = memory->base.slice_bytes;
+
+	for (uint64_t offset = 0; offset < memory->mapped_bytes; offset += slice_bytes) {
 		struct dmabuf_slice *slice = &memory->slices[memory->slice_count];
 		int err;
 
-		slice->bytes = min_u64(device->slice_bytes, memory->mapped_bytes - offset);
+		slice->bytes = min_u64(slice_bytes, memory->mapped_bytes - offset);
 		err = make_slice(device, flags, slice, at(&memory->base, offset));
 		if (err)
 			return err;
@@ -147,12 +149,23 @@ static int admit(struct dmabuf_device *device, const struct dmabuf_memory *memor
 	return device->admit ? device->admit(device, memory->mapped_bytes) : 0;
 }
 
+/* A limit below a page makes nothing work; the backend's admit() has said so. */
+static uint64_t slice_bytes_of(struct dmabuf_device *device)
+{
+	uint64_t slice_bytes = device->slice_bytes;
+
+	if (device->limit)
+		slice_bytes = min_u64(slice_bytes, device->limit(device));
+	return max_u64(slice_bytes, device->page_bytes);
+}
+
 /* Addresses come first: what they suffice for needs but a small list. */
 static struct dmabuf_memory *new_memory(struct dmabuf_device *device, uint64_t bytes)
 {
 	struct dmabuf_memory *memory;
 	uint64_t mapped_bytes = align_up(bytes, device->page_bytes);
-	uint64_t slices = (mapped_bytes - 1) / device->slice_bytes + 1;
+	uint64_t slice_bytes = slice_bytes_of(device);
+	uint64_t slices = (mapped_bytes - 1) / slice_bytes + 1;
 	void *host;
 
 	if (bytes > SIZE_MAX / 4)
@@ -167,6 +180,7 @@ static struct dmabuf_memory *new_memory(struct dmabuf_device *device, uint64_t b
 	}
 	memory->base.device = &device->base;
 	memory->base.bytes = bytes;
+	memory->base.slice_bytes = slice_bytes;
 	memory->base.host = host;
 	memory->base.needs_publish = true;
 	memory->mapped_bytes = mapped_bytes;
@@ -271,8 +285,8 @@ static int sync_range(struct backend_memory *memory, uint64_t offset, uint64_t b
 		      uint64_t flags)
 {
 	struct dmabuf_device *device = dmabuf_device(memory->device);
-	size_t first = (size_t)(offset / device->slice_bytes);
-	size_t last = (size_t)((offset + bytes - 1) / device->slice_bytes);
+	size_t first = (size_t)(offset / memory->slice_bytes);
+	size_t last = (size_t)((offset + bytes - 1) / memory->slice_bytes);
 	int err = sync_slices(dmabuf_memory(memory), first, last + 1, flags);
 
 	if (err)

@@ -26,7 +26,7 @@ struct dmabuf_slice {
 struct dmabuf_device {
 	struct backend_device base;
 	char name[64];        /* for messages: "udmabuf:huge" */
-	uint64_t slice_bytes; /* SLICE_BYTES; tests make it smaller */
+	uint64_t slice_bytes; /* most of a slice: SLICE_BYTES; tests make it smaller */
 	uint64_t page_bytes;  /* slices are multiples of it: a power of two, 4096 at least */
 	const char *placement;
 	/* Registers of a device, as it were: only aligned words may be moved. */
@@ -34,6 +34,11 @@ struct dmabuf_device {
 	/* Why slices may lack a dma-buf, and what to do about it. */
 	const char *no_export_reason;
 
+	/*
+	 * The most that a slice may have now, where the kernel's limit can change: a
+	 * power of two. NULL: slice_bytes.
+	 */
+	uint64_t (*limit)(struct dmabuf_device *device);
 	/*
 	 * Whether a buffer of so many bytes can be had, before parts of it are made.
 	 * NULL where making it tells soon enough.

@@ -8,7 +8,8 @@
  * see few, long segments.
  *
  * Each slice has a memfd of its own, so the module's limit on lists of ranges
- * (list_limit) never counts; its limit on the size of one (size_limit_mb) does.
+ * (list_limit) never counts; its limit on the size of one (size_limit_mb) makes
+ * slices smaller.
  */
 #include "base/bits.h"
 #include "base/error.h"
@@ -79,23 +80,37 @@ static uint64_t huge_pages(void)
 
 /* ---- Making slices ------------------------------------------------------------ */
 
-/*
- * The kernel says no more than EINVAL to a dma-buf over its limit, and its limit
- * can be changed at any time.
- */
-static int check_limit(const struct dmabuf_device *device, uint64_t bytes)
+/* The module's limit can be changed at any time. UINT64_MAX where there is none. */
+static uint64_t size_limit(void)
 {
 	uint64_t limit_mib;
 
-	if (system_number(PARAMETERS "size_limit_mb", &limit_mib))
-		return 0;
-	if (min_u64(bytes, SLICE_BYTES) <= limit_mib << MIB_SHIFT)
+	if (system_number(PARAMETERS "size_limit_mb", &limit_mib) || limit_mib > SLICE_BYTES)
+		return UINT64_MAX;
+	return limit_mib << MIB_SHIFT;
+}
+
+/* Larger buffers are made of more slices. */
+static uint64_t udmabuf_limit(struct dmabuf_device *device)
+{
+	uint64_t limit = size_limit();
+	uint64_t slice_bytes = SLICE_BYTES;
+
+	while (slice_bytes > limit && slice_bytes > device->page_bytes)
+		slice_bytes /= 2;
+	return slice_bytes;
+}
+
+/* The kernel says no more than EINVAL to a dma-buf over its limit. */
+static int check_limit(const struct dmabuf_device *device)
+{
+	if (device->page_bytes <= size_limit())
 		return 0;
 	return gds_fail(ENOMEM,
 			"device %s: udmabuf is limited to %" PRIu64
-			" MiB, and a slice of this buffer has more: echo %" PRIu64 " > " PARAMETERS
+			" MiB, and a page of this buffer has more: echo %" PRIu64 " > " PARAMETERS
 			"size_limit_mb",
-			device->name, limit_mib, SLICE_BYTES >> MIB_SHIFT);
+			device->name, size_limit() >> MIB_SHIFT, SLICE_BYTES >> MIB_SHIFT);
 }
 
 static int no_huge_pages(const struct dmabuf_device *device, uint64_t bytes)
@@ -111,7 +126,7 @@ static int no_huge_pages(const struct dmabuf_device *device, uint64_t bytes)
 
 static int udmabuf_admit(struct dmabuf_device *base, uint64_t bytes)
 {
-	int err = check_limit(base, bytes);
+	int err = check_limit(base);
 
 	if (err)
 		return err;
@@ -258,6 +273,7 @@ static int udmabuf_open(struct backend_device **opened, const char *selector)
 	if (!device)
 		return gds_fail_errno(ENOMEM, "cannot open device udmabuf");
 	dmabuf_device_init(&device->base, &backend_udmabuf, huge ? "udmabuf:huge" : "udmabuf");
+	device->base.limit = udmabuf_limit;
 	device->base.admit = udmabuf_admit;
 	device->base.make = udmabuf_make;
 	device->base.release = udmabuf_release;

@@ -66,6 +66,7 @@ struct vulkan_memory *vulkan_memory_new(struct vulkan_device *device, uint64_t b
 	memory->base.device = &device->base;
 	memory->base.placement = "host";
 	memory->base.bytes = bytes;
+	memory->base.slice_bytes = device->slice_bytes;
 	memory->dmabuf = -1;
 	memory->slice_bytes = slice_bytes;
 	memory->slice_count = slices;

@@ -24,12 +24,17 @@ struct backend_device {
 };
 
 /*
- * Memory of a device, at most SLICE_BYTES to the slice: slice i holds the bytes
- * from i * SLICE_BYTES on. Embedded at the start of the backend's structure.
+ * Memory of a device. Embedded at the start of the backend's structure.
  */
 struct backend_memory {
 	struct backend_device *device;
 	uint64_t bytes;
+	/*
+	 * Of each slice that is exported, but the last: slice i holds the bytes from
+	 * i * slice_bytes on. A power of two, at most SLICE_BYTES, at least a page. Of
+	 * no meaning where the backend exports nothing.
+	 */
+	uint64_t slice_bytes;
 	/*
 	 * Where the CPU can address the memory, or NULL. Contiguous over all slices.
 	 * The storage may be asked to write there; whether the kernel can pin it is

@@ -67,7 +67,8 @@ enum proof_state proof_check(struct gds_reader *reader, struct proof *proof)
 
 	if (reader->options.flags & GDS_READER_NO_CANARY)
 		return PROOF_PASSED;
-	if (proof->state == PROOF_PASSED && interval_ns &&
+	/* The reader's time is that of its turn, and may be before the proof. */
+	if (proof->state == PROOF_PASSED && interval_ns && reader->now_ns > proof->passed_ns &&
 	    reader->now_ns - proof->passed_ns > interval_ns)
 		proof->state = PROOF_NONE;
 	return proof->state;

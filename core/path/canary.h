@@ -61,11 +61,11 @@ enum proof_state proof_check(struct gds_reader *reader, struct proof *proof);
 int canary_begin(struct gds_reader *reader, struct proof *proof, const struct gds_file *file,
 		 uint64_t offset, struct backend_memory *memory, uint64_t place, uint32_t bytes);
 
-/* Compares what has arrived, when the read has succeeded, and settles the proof. */
+/* Compares the `bytes` that are said to have arrived, and settles the proof. */
 void canary_finish(struct gds_reader *reader, struct proof *proof, struct backend_memory *memory,
 		   uint64_t place, uint32_t bytes);
 
-/* The read failed or was short: nothing is known. */
+/* The read failed: nothing is known. */
 void canary_void(struct gds_reader *reader, struct proof *proof);
 
 #endif

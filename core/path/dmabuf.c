@@ -14,7 +14,7 @@
 int dmabuf_map_get(struct gds_reader *reader, struct reader_file *file,
 		   struct backend_memory *memory, struct dmabuf_map **map)
 {
-	size_t count = (size_t)((memory->bytes + SLICE_BYTES - 1) / SLICE_BYTES);
+	size_t count = (size_t)((memory->bytes + memory->slice_bytes - 1) / memory->slice_bytes);
 	struct dmabuf_map *new;
 
 	for (new = reader->maps; new; new = new->next) {
@@ -160,7 +160,7 @@ static int fill_slot(struct gds_reader *reader, struct dmabuf_map *map, size_t s
 int dmabuf_slot_get(struct gds_reader *reader, struct dmabuf_map *map, uint64_t place,
 		    struct dmabuf_slot **slot, struct gds_path_verdict *verdict)
 {
-	size_t slice = (size_t)(place / SLICE_BYTES);
+	size_t slice = (size_t)(place / map->memory->slice_bytes);
 	int err = 0;
 
 	*slot = &map->slots[slice];

@@ -312,6 +312,16 @@ int device_stage(struct gds_reader *reader, struct reader_device *device, enum s
 #define SCRATCH_LARGE_CHUNKS 16
 #define SCRATCH_SMALL_CHUNKS 64
 
+/* No chunk crosses the end of a slice, which are smaller than usual on some devices. */
+static int fit_into_slice(struct staging_pool *pool, const struct backend_memory *memory)
+{
+	pool->count = (uint32_t)min_u64(pool->count, memory->slice_bytes / pool->chunk_bytes);
+	if (pool->count)
+		return 0;
+	return gds_fail(ENOMEM, "a transfer of %u bytes is larger than a slice of the device's",
+			pool->chunk_bytes);
+}
+
 static int open_scratch(struct gds_reader *reader, struct reader_device *device,
 			enum staging_size size)
 {
@@ -323,13 +333,17 @@ static int open_scratch(struct gds_reader *reader, struct reader_device *device,
 		.chunk_bytes = reader->staging[size].chunk_bytes,
 		.count = size == STAGING_SMALL ? SCRATCH_SMALL_CHUNKS : SCRATCH_LARGE_CHUNKS,
 	};
-	err = staging_open_chunks(&scratch->pool);
-	if (err)
-		return err;
 	err = backend->ops->alloc(backend, staging_bytes(&scratch->pool), 0, &scratch->memory);
 	if (err) {
 		scratch->memory = NULL;
-		staging_close(&scratch->pool);
+		return err;
+	}
+	err = fit_into_slice(&scratch->pool, scratch->memory);
+	if (!err)
+		err = staging_open_chunks(&scratch->pool);
+	if (err) {
+		backend->ops->free(scratch->memory);
+		scratch->memory = NULL;
 	}
 	return err;
 }
@@ -431,12 +445,14 @@ static int set_limits(struct gds_reader *reader, struct route *route)
 		.base = (uint32_t)((uintptr_t)route->buffer->buffer->memory->host % BASE_MODULUS),
 		.transfer_bytes = transfer_bytes,
 		.staged_bytes = transfer_bytes,
+		.slice_bytes = SLICE_BYTES,
 		.direct = route->path != GDS_PATH_BOUNCE,
 		.position = file->file->order,
 	};
 	if (route->path == GDS_PATH_DMABUF) {
 		/* Blocks go to places that are aligned like them, in the dma-buf. */
 		route->limits.memory_align = offset_align;
+		route->limits.slice_bytes = route->buffer->buffer->memory->slice_bytes;
 		route->limits.base = 0;
 	}
 	/* What lands in host pages that the device sees needs nothing done before or after. */

@@ -2,7 +2,6 @@
 #include "plan/plan.h"
 
 #include "base/bits.h"
-#include "memory/slice.h"
 
 /*
  * Bytes of a direct operation that begins at the plan's next byte, 0 where none
@@ -16,7 +15,9 @@ static uint64_t direct_bytes(const struct plan *plan, const struct plan_limits *
 	    !is_aligned(plan->place + limits->base, limits->memory_align))
 		return 0;
 	bytes = min_u64(plan->left, limits->transfer_bytes);
-	bytes = min_u64(bytes, SLICE_BYTES - plan->place % SLICE_BYTES);
+	if (limits->slice_bytes)
+		bytes = min_u64(bytes,
+				limits->slice_bytes - (plan->place & (limits->slice_bytes - 1)));
 	return align_down(bytes, limits->offset_align);
 }
 

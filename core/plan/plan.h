@@ -19,13 +19,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* What one file allows, when read into one buffer. Alignments: powers of two. */
+/* What one file allows, when read into one buffer. Alignments and slices: powers of two. */
 struct plan_limits {
 	uint32_t offset_align;   /* of file offsets and lengths; 1 for buffered reads */
 	uint32_t memory_align;   /* of addresses; 1 for buffered reads */
 	uint32_t base;           /* the buffer's address, modulo 4096 */
 	uint32_t transfer_bytes; /* most of a direct operation, multiple of both alignments */
 	uint32_t staged_bytes;   /* most of a staged operation, multiple of offset_align */
+	uint64_t slice_bytes;    /* no direct operation crosses a multiple; 0: all may */
 	bool direct;             /* whether direct operations are possible at all */
 	/*
 	 * Up to this length offset, place and length alone tell whether a read is one

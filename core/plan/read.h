@@ -38,6 +38,7 @@ struct read {
 	uint32_t next;         /* the read that follows it in its run */
 	uint32_t operations;   /* it waits for; and 1 while it is being cut */
 	int16_t error;         /* 0 or a negative errno */
+	uint8_t first_path;    /* of enum gds_path, as its first operation found it; 0 before */
 	atomic_bool done;      /* set last, with release */
 };
 

@@ -222,6 +222,11 @@ int64_t gds_file_bytes(struct gds_file *file)
 	if (file->block_device) {
 		if (ioctl(file->fd, BLKGETSIZE64, &bytes) != 0)
 			return gds_fail_errno(errno, "cannot get the size of %s", file->path);
+		/* What is left of a drive that was unplugged has no bytes: no end of a file. */
+		if (bytes == 0 && atomic_load(&file->had_bytes))
+			return gds_fail(ENODEV, "%s has no bytes any more: the device is gone",
+					file->path);
+		atomic_store(&file->had_bytes, bytes != 0);
 		return (int64_t)bytes;
 	}
 	if (fstat(file->fd, &status) != 0)

@@ -16,9 +16,10 @@ struct gds_file {
 	int fd;          /* with O_DIRECT if `direct` */
 	int buffered_fd; /* through the page cache; -1 until file_buffered_fd() */
 	bool block_device;
-	dev_t device;   /* of a block device: its number */
-	dev_t storage;  /* that its bytes are on, as far as the file system tells */
-	uint64_t order; /* among the files there, about as they lie */
+	dev_t device;          /* of a block device: its number */
+	atomic_bool had_bytes; /* a block device was found not to be empty */
+	dev_t storage;         /* that its bytes are on, as far as the file system tells */
+	uint64_t order;        /* among the files there, about as they lie */
 	bool direct;
 	char direct_reason[256]; /* why not direct */
 	uint32_t offset_align;   /* 1 where reads are buffered, as is memory_align */

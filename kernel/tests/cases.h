@@ -8,7 +8,8 @@ void add_registration_cases(void);
 void add_transfer_cases(void);
 void add_lifetime_cases(void);
 void add_move_cases(void);
-void add_fault_cases(void);
 void add_random_cases(void);
+void add_fault_cases(void);
+void add_leak_cases(void);
 
 #endif

@@ -575,18 +575,21 @@ static void completion_lost(const void *argument)
 	read_and_compare(&setup, 0, &(struct span){.length = MIB});
 }
 
-static void add_injected(void)
+/*
+ * What puts the debug kernel's checkers out of action, see vmlib/known-log-lines:
+ * lockdep reports pciehp, and the DMA debugging does not live without memory.
+ */
+static void add_blinding(void)
 {
 	static const enum shape shapes[SHAPES] = {SHAPE_PAIR, SHAPE_DESCRIPTOR};
 	unsigned i;
 
+	test_add(unplugged_under_load, "nvme0", LIMIT_S, "fault: nvme0 unplugged under load");
 	for (i = 0; i < SHAPES; i++)
 		test_add(allocation_fails, &shapes[i], LIMIT_S,
 			 "fault: each allocation of a registration fails once, %s", shape_names[i]);
 	test_add(allocation_fails_when_mapping_again, NULL, LIMIT_S,
 		 "fault: allocations fail when a mapping is made again");
-	test_add(controller_reports_errors, NULL, LIMIT_S, "fault: the controller reports an error");
-	test_add(completion_lost, NULL, LIMIT_S, "fault: a completion is lost");
 }
 
 void add_fault_cases(void)
@@ -605,9 +608,10 @@ void add_fault_cases(void)
 		{removed_under_load, &exporter_vfio_far, "fault: controller removed under load, BAR"},
 		{driver_unbound_under_load, NULL, "fault: driver unbound under load"},
 		{namespace_removed_under_load, NULL, "fault: namespace removed under load"},
-		{unplugged_under_load, "nvme0", "fault: nvme0 unplugged under load"},
 		{timeouts_under_load, NULL, "fault: every command times out"},
 		{silent_under_load, NULL, "fault: the controller stops answering for a while"},
+		{controller_reports_errors, NULL, "fault: the controller reports an error"},
+		{completion_lost, NULL, "fault: a completion is lost"},
 	};
 	size_t i;
 
@@ -616,5 +620,5 @@ void add_fault_cases(void)
 	/* The driver's admin commands alone may take 60 s before it gives up. */
 	test_add(dead_under_load, NULL, 2 * LIMIT_S,
 		 "fault: the controller stops answering for good");
-	add_injected();
+	add_blinding();
 }

@@ -383,5 +383,9 @@ static void no_dmabuf_left(const void *argument)
 void add_random_cases(void)
 {
 	test_add(random_mix, NULL, LIMIT_S, "random: everything at once, by seed");
+}
+
+void add_leak_cases(void)
+{
 	test_add(no_dmabuf_left, NULL, 30, "leak: no dma-buf outlives the tests");
 }

@@ -31,6 +31,7 @@ enum fd_kind {
 	FD_NULL_BLK,
 	FD_LOOP,
 	FD_DM, /* device mapper */
+	FD_MD, /* software RAID */
 	FD_NVME_CHARACTER,
 	FD_PIPE,
 	FD_MEMFD,
@@ -57,6 +58,7 @@ static const struct fd_case fd_cases[] = {
 	{"target is null_blk", FD_NULL_BLK, FD_GOOD, -EOPNOTSUPP},
 	{"target is a loop device", FD_LOOP, FD_GOOD, -EOPNOTSUPP},
 	{"target is a device mapper's disk", FD_DM, FD_GOOD, -EOPNOTSUPP},
+	{"target is an md array", FD_MD, FD_GOOD, -EOPNOTSUPP},
 	{"target is not O_DIRECT", FD_BUFFERED, FD_GOOD, -EINVAL},
 };
 
@@ -86,6 +88,25 @@ static int open_device_mapper(const struct disk *disk)
 	return fd;
 }
 
+/* An array of nothing but the disk under test. */
+static int open_array(const struct disk *disk)
+{
+	char command[256];
+
+	snprintf(command, sizeof(command),
+		 "mdadm --quiet --build /dev/md9 --force --level=linear --raid-devices=1 %s",
+		 disk->path);
+	if (system(command))
+		test_skip("mdadm --build failed");
+	return open_or_skip("/dev/md9", O_RDWR | O_DIRECT);
+}
+
+static void close_array(int fd)
+{
+	close(fd);
+	CHECK_EQ(system("mdadm --quiet --stop /dev/md9"), 0, "stopping the array");
+}
+
 static int make_fd(enum fd_kind kind, int good, const struct disk *disk, int dmabuf)
 {
 	char path[80];
@@ -108,6 +129,8 @@ static int make_fd(enum fd_kind kind, int good, const struct disk *disk, int dma
 		return open_or_skip("/dev/loop0", O_RDWR | O_DIRECT);
 	case FD_DM:
 		return open_device_mapper(disk);
+	case FD_MD:
+		return open_array(disk);
 	case FD_NVME_CHARACTER:
 		snprintf(path, sizeof(path), "/dev/ng%s", strstr(disk->path, "nvme") + 4);
 		return open_or_skip(path, O_RDWR);
@@ -150,6 +173,8 @@ static void refuses_fds(const void *argument)
 
 		CHECK_EQ(ring_register(&with.ring, shape, 0, target, dmabuf), wrong->expected,
 			 "shape %s", shape_names[shape]);
+		if (wrong->target == FD_MD)
+			close_array(target);
 	}
 	/* A refusal must leave nothing behind: the same slot still works. */
 	register_or_fail(&with.ring, SHAPE_PAIR, 0, with.disk.fd, with.memory.dmabuf_fd);

@@ -73,8 +73,9 @@ int main(int argc, char **argv)
 		add_transfer_cases();
 		add_lifetime_cases();
 		add_move_cases();
-		add_fault_cases();
 		add_random_cases();
+		add_fault_cases();
+		add_leak_cases();
 	}
 	test_clean_up = lift_limits;
 	if (!options.list)

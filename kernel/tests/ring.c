@@ -16,7 +16,7 @@
  * A request that the tests wait for takes milliseconds; throttled ones seconds; one to
  * a controller that the driver gives up, as long as its admin commands may: 60 s.
  */
-#define WAIT_LIMIT_S 100
+#define WAIT_LIMIT_S 150
 
 const char *const shape_names[SHAPES] = {"pair", "descriptor"};
 

@@ -19,21 +19,30 @@ BAD = re.compile(
     r"|Attempted to kill init|Unable to mount root"
 )
 CONTEXT_LINES = 60
+EXPRESSION_LINES = 12  # that a known expression may span
 
 
 def known_harmless():
-    """The list of known lines: one regular expression a line, reasons in comments."""
+    """The list of known reports: one regular expression a line, reasons in comments."""
     lines = KNOWN_LINES_FILE.read_text().splitlines()
-    return [re.compile(line) for line in lines if line and not line.startswith("#")]
+    return [re.compile(line, re.MULTILINE) for line in lines if line and not line.startswith("#")]
+
+
+def explains(known, lines, number):
+    """Whether the expression is found from this line on: it begins within that line."""
+    text = "\n".join(lines[number : number + EXPRESSION_LINES])
+    found = known.search(text)
+    return found is not None and found.start() <= len(lines[number])
 
 
 def findings(log_text, allowed):
     """Numbers of the lines that neither the list nor the caller explains."""
-    harmless = known_harmless() + [re.compile(pattern) for pattern in allowed]
+    harmless = known_harmless() + [re.compile(text, re.MULTILINE) for text in allowed]
+    lines = log_text.splitlines()
     return [
         number
-        for number, line in enumerate(log_text.splitlines())
-        if BAD.search(line) and not any(known.search(line) for known in harmless)
+        for number, line in enumerate(lines)
+        if BAD.search(line) and not any(explains(known, lines, number) for known in harmless)
     ]
 
 

@@ -5,6 +5,8 @@
  * GDS_LIAR names the lie:
  *
  *   untouched   reads complete with success, and the buffer is as it was before
+ *   half        the same of the second half of each read
+ *   spill       the byte behind the last one of a batch is changed
  *   flip        one bit of the last byte that a batch read is wrong
  *   checksum    the device's checksum is wrong
  *   truncate    GDS_LIAR_FILE loses its second half just before the read
@@ -87,18 +89,26 @@ static void save_buffers(void)
 	}
 }
 
-static void restore_buffers(void)
+/* All of them from the byte on that is this part of each read. */
+static void restore_buffers(uint64_t numerator, uint64_t denominator)
 {
-	for (size_t i = 0; i < added_count; i++)
-		must(gds_buffer_copy_in(added[i].buffer, added[i].buffer_offset, saved[i],
-					added[i].length) == 0);
+	for (size_t i = 0; i < added_count; i++) {
+		uint64_t from = added[i].length * numerator / denominator;
+
+		must(gds_buffer_copy_in(added[i].buffer, added[i].buffer_offset + from,
+					(char *)saved[i] + from, added[i].length - from) == 0);
+	}
 }
 
-static void flip_bit(void)
+/* Of the byte that lies `behind` the last one. */
+static void flip_bit(uint64_t behind)
 {
 	const struct gds_request *request = &added[added_count - 1];
-	uint64_t offset = request->buffer_offset + request->length - 1;
+	uint64_t offset = request->buffer_offset + request->length - 1 + behind;
 	unsigned char byte = 0;
+
+	if (offset >= gds_buffer_bytes(request->buffer))
+		return;
 
 	must(gds_buffer_copy_out(request->buffer, offset, &byte, 1) == 0);
 	byte ^= 0x10;
@@ -116,7 +126,7 @@ ssize_t __wrap_gds_batch_add(struct gds_batch *batch, const struct gds_request *
 
 int __wrap_gds_batch_submit(struct gds_batch *batch)
 {
-	if (lie_is("untouched"))
+	if (lie_is("untouched") || lie_is("half"))
 		save_buffers();
 	if (lie_is("truncate"))
 		truncate_file();
@@ -137,9 +147,13 @@ int __wrap_gds_batch_wait(struct gds_batch *batch, int64_t timeout_ns)
 	}
 	error = __real_gds_batch_wait(batch, timeout_ns);
 	if (error == 0 && lie_is("untouched"))
-		restore_buffers();
+		restore_buffers(0, 2);
+	if (error == 0 && lie_is("half"))
+		restore_buffers(1, 2);
 	if (error == 0 && lie_is("flip"))
-		flip_bit();
+		flip_bit(0);
+	if (error == 0 && lie_is("spill"))
+		flip_bit(1);
 	return error;
 }
 

@@ -633,6 +633,86 @@ class Check(Case):
                 self.assertEqual(report["files"][0]["path"], most[0])
                 self.assertEqual(report["files"][0]["lane"], read["lane"])
 
+    def proof(self, *arguments, tool=TOOL, environment=None, status=OK):
+        result = run("check", "--json", *arguments, tool=tool, environment=environment)
+        self.assertEqual(result.returncode, status, result.stderr)
+        return json.loads(result.stdout)["files"][0]["proof"]
+
+    def test_a_path_is_proven_where_device_and_file_are_named(self):
+        for device in devices():
+            for arguments in ((device, self.file), (self.file, "--device", device)):
+                with self.subTest(arguments=arguments):
+                    proof = self.proof(*arguments)
+                    self.assertIs(proof["proven"], True)
+                    self.assertGreater(len(proof["probes"]), 5)
+                    self.assertGreater(proof["buffer_bytes"], len(self.content))
+                    for probe in proof["probes"]:
+                        self.assertEqual(probe["finding"], "ok")
+                        self.assertEqual(probe["right_bytes"], probe["bytes"])
+                        self.assertEqual(sum(probe["path_bytes"].values()), probe["bytes"])
+                    self.assertEqual(max(probe["bytes"] for probe in proof["probes"]),
+                                     len(self.content))
+
+    def test_the_path_that_is_named_is_proven(self):
+        for path in usable_paths("host"):
+            proof = self.proof("host", self.file, "--path", path)
+            self.assertEqual(proof["path"], path)
+            self.assertIs(proof["proven"], True)
+
+    def test_a_proof_can_be_left_out_and_be_kept_small(self):
+        report = json.loads(run("check", "--json", "host", self.file, "--no-proof").stdout)
+        self.assertNotIn("proof", report["files"][0])
+        proof = self.proof("host", self.file, "--length", "64k")
+        self.assertLess(proof["buffer_bytes"], 5 * MIB)
+
+    def test_an_empty_file_proves_nothing(self):
+        proof = self.proof("host", self.write("empty", b""))
+        self.assertIs(proof["proven"], False)
+        self.assertIn("empty", proof["conclusion"])
+
+    def test_bytes_that_are_all_alike_are_told(self):
+        self.assertIn("same value", self.proof("host", self.write("zeros", bytes(MIB)))
+                      ["conclusion"])
+
+    def test_each_lie_is_found_for_what_it_is(self):
+        for lie, finding in (("untouched", "untouched"), ("half", "partial"),
+                             ("flip", "elsewhere"), ("spill", "around"),
+                             ("checksum", "checksum")):
+            with self.subTest(lie=lie):
+                proof = self.proof("host", self.file, tool=LIAR, environment={"GDS_LIAR": lie},
+                                   status=FAILED)
+                self.assertIs(proof["proven"], False)
+                self.assertEqual(proof["probes"][0]["finding"], finding)
+                # What goes elsewhere is not asked for much of it.
+                for probe in proof["probes"]:
+                    self.assertEqual(probe["finding"] == "not tried", probe["bytes"] > MIB, probe)
+
+    def test_a_file_that_changes_during_a_proof_is_told(self):
+        result = run("check", "host", self.file, tool=LIAR,
+                     environment={"GDS_LIAR": "change", "GDS_LIAR_FILE": self.file})
+        self.assert_one_line(result, FAILED, "file changed while it was read", self.file)
+
+    def test_a_file_with_the_name_of_a_device_is_a_file(self):
+        here = os.getcwd()
+        self.addCleanup(os.chdir, here)
+        tool = os.path.abspath(TOOL)
+        self.write("host", self.content)
+        os.chdir(self.folder)
+        report = json.loads(run("check", "--json", "host", tool=tool).stdout)
+        self.assertEqual({file["file"] for file in report["files"]}, {"host"})
+
+    def test_the_direct_path_is_refused_with_its_reason_where_there_is_none(self):
+        report = json.loads(run("check", "--json", "host", self.file).stdout)
+        dmabuf = report["files"][0]["paths"][0]
+        self.assertEqual(dmabuf["path"], "dmabuf")
+        if dmabuf["usable"]:
+            self.skipTest("there is a direct path here")
+        self.assert_one_line(run("check", "host", self.file, "--path", "dmabuf"), UNAVAILABLE,
+                             "path dmabuf", dmabuf["reason"])
+        self.assert_one_line(run("read", self.file, "--device", "host", "--path", "dmabuf",
+                                 "--verify"), UNAVAILABLE, "path dmabuf", dmabuf["reason"])
+        self.assert_ok(run("read", self.file, "--device", "host", "--path", "auto", "--verify"))
+
     def test_text_names_every_device_lane_and_path(self):
         result = run("check", self.file)
         self.assert_ok(result)
@@ -756,7 +836,8 @@ class Documentation(Case):
         hidden = {name: self.path("none") for name in ("VK_DRIVER_FILES", "VK_ICD_FILENAMES")}
         none = self.path("none")
         runs = {"check": (run("check", "--json", self.file, none),
-                          run("check", "--json", environment=hidden)),
+                          run("check", "--json", environment=hidden),
+                          run("check", "--json", best_device(), self.file)),
                 "read": (run("read", "--json", self.file, none, "--device", best_device()),),
                 "bench": (run("bench", "--json", self.file, "--device", best_device()),)}
         for command, results in runs.items():

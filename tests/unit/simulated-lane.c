@@ -47,7 +47,9 @@ void simulation_open(struct simulation *simulation, uint64_t seed)
 		.seed = seed,
 		.random = { seed },
 		.notify_fd = -1,
-		.faults = { .direct_refused_from = UINT64_MAX, .address_refused_from = UINT64_MAX },
+		.faults = { .direct_refused_from = UINT64_MAX,
+			    .address_refused_from = UINT64_MAX,
+			    .revoked_from = UINT64_MAX },
 	};
 	simulation->reads = calloc(SIMULATED_MOST_READS, sizeof(*simulation->reads));
 	assert_non_null(simulation->reads);
@@ -118,6 +120,11 @@ static void simulated_file_remove(struct lane *lane, uint32_t file)
 		if (simulation->reads[i].read.file == file)
 			simulation_fail(simulation, "file %u was removed with reads of it %s", file,
 					simulation->reads[i].handed_over ? "in flight" : "queued");
+	for (size_t i = 0; i < SIMULATED_SLOTS && simulation->slots[file].direct; i++)
+		if (simulation->buffers[i].memory &&
+		    simulation->buffers[i].target == simulation->slots[file].file)
+			simulation_fail(simulation, "file %u was removed with a dma-buf for it",
+					file);
 	simulation->slots[file].file = NULL;
 }
 
@@ -130,9 +137,54 @@ static int simulated_buffer_add(struct lane *lane, void *address, size_t bytes, 
 		return simulation->faults.refusal;
 	while (simulation->buffers[slot].address)
 		assert_true(++slot < SIMULATED_SLOTS);
-	simulation->buffers[slot] = (struct simulated_range){ address, bytes };
+	simulation->buffers[slot] = (struct simulated_range){ .address = address, .bytes = bytes };
 	*buffer = slot;
 	return 0;
+}
+
+static const struct simulated_file *file_of(const struct simulation *simulation, int fd)
+{
+	for (size_t i = 0; i < simulation->file_count; i++)
+		if (simulation->files[i].direct_fd == fd)
+			return &simulation->files[i];
+	simulation_fail(simulation, "a dma-buf for descriptor %d, which has no O_DIRECT", fd);
+}
+
+static int simulated_dmabuf_add(struct lane *lane, int fd, int dmabuf, uint32_t *buffer)
+{
+	static const int refusals[] = { ENOMEM, EBADF, EINVAL, EOPNOTSUPP, ENXIO };
+	struct simulation *simulation = of(lane);
+	const struct simulated_file *target = file_of(simulation, fd);
+	struct stat status;
+	uint32_t slot = 0;
+
+	assert_int_equal(fstat(dmabuf, &status), 0);
+	if (status.st_ino != simulation->exported.inode)
+		simulation_fail(simulation, "descriptor %d is not the last dma-buf", dmabuf);
+	if (random_chance(&simulation->random, simulation->faults.refused_dmabufs)) {
+		simulation->dmabufs_refused++;
+		return -refusals[random_below(&simulation->random, 5)];
+	}
+	if (simulation->dmabufs == simulation->dmabuf_slots)
+		return -ENOSPC;
+	while (simulation->buffers[slot].address)
+		assert_true(++slot < SIMULATED_SLOTS);
+	simulation->buffers[slot] = simulation->exported.range;
+	simulation->buffers[slot].target = target;
+	simulation->dmabufs++;
+	simulation->dmabufs_registered++;
+	*buffer = slot;
+	return 0;
+}
+
+size_t simulation_registrations(const struct simulation *simulation,
+				const struct simulated_memory *memory)
+{
+	size_t count = 0;
+
+	for (size_t i = 0; i < SIMULATED_SLOTS; i++)
+		count += simulation->buffers[i].address && simulation->buffers[i].memory == memory;
+	return count;
 }
 
 static void simulated_buffer_remove(struct lane *lane, uint32_t buffer)
@@ -145,7 +197,8 @@ static void simulated_buffer_remove(struct lane *lane, uint32_t buffer)
 		if (simulation->reads[i].read.buffer == buffer)
 			simulation_fail(simulation, "buffer %u was removed with reads in flight",
 					buffer);
-	simulation->buffers[buffer].address = NULL;
+	simulation->dmabufs -= simulation->buffers[buffer].memory != NULL;
+	simulation->buffers[buffer] = (struct simulated_range){ 0 };
 }
 
 /* ---- Judging a read --------------------------------------------------------------- */
@@ -156,24 +209,54 @@ static bool ranges_meet(const unsigned char *a, uint64_t a_bytes, const unsigned
 	return a < b + b_bytes && b < a + a_bytes;
 }
 
+/* Where the bytes of a read go, which may name a dma-buf. */
+static unsigned char *place_of(struct simulation *simulation, const struct lane_read *read)
+{
+	const struct simulated_range *range;
+	uint64_t offset = (uintptr_t)read->address;
+
+	if (read->buffer == LANE_NO_BUFFER)
+		return read->address;
+	if (read->buffer >= SIMULATED_SLOTS || !simulation->buffers[read->buffer].address)
+		simulation_fail(simulation, "a read names buffer %u, which is none", read->buffer);
+	range = &simulation->buffers[read->buffer];
+	if (!range->memory)
+		return read->address;
+	if (range->target != simulation->slots[read->file].file ||
+	    !simulation->slots[read->file].direct)
+		simulation_fail(simulation, "a read into another file's dma-buf");
+	if (offset < range->offset)
+		simulation_fail(simulation, "a read before the slice of its dma-buf");
+	return (unsigned char *)range->address + (offset - range->offset);
+}
+
+static bool is_dma(const struct simulation *simulation, const struct lane_read *read)
+{
+	return read->buffer != LANE_NO_BUFFER && simulation->buffers[read->buffer].memory;
+}
+
 static void judge_alignment(struct simulation *simulation, const struct lane_read *read)
 {
 	const struct simulated_file *file = simulation->slots[read->file].file;
+	uint32_t memory_align = file->memory_align;
 
 	if (!simulation->slots[read->file].direct)
 		return;
+	/* A dma-buf takes whole blocks at such places. */
+	if (is_dma(simulation, read))
+		memory_align = file->offset_align;
 	if (read->offset % file->offset_align || read->length % file->offset_align ||
-	    (uintptr_t)read->address % file->memory_align)
+	    (uintptr_t)read->address % memory_align)
 		simulation_fail(simulation,
 				"O_DIRECT: %u bytes at %" PRIu64
 				" to %p are not aligned to %u in the file, %u in memory",
 				read->length, read->offset, read->address, file->offset_align,
-				file->memory_align);
+				memory_align);
 }
 
-static void judge_memory(struct simulation *simulation, const struct lane_read *read)
+static void judge_memory(struct simulation *simulation, const struct lane_read *read,
+			 const unsigned char *address)
 {
-	const unsigned char *address = read->address;
 	const struct simulated_range *buffer;
 
 	for (size_t i = 0; i < simulation->read_count; i++) {
@@ -181,7 +264,7 @@ static void judge_memory(struct simulation *simulation, const struct lane_read *
 
 		if (other->token == read->token)
 			simulation_fail(simulation, "token %" PRIu64 " is in use", read->token);
-		if (ranges_meet(address, read->length, other->address, other->length))
+		if (ranges_meet(address, read->length, simulation->reads[i].place, other->length))
 			simulation_fail(simulation, "two reads in flight share memory");
 	}
 	if (simulated_copies_use(simulation, address, read->length))
@@ -189,8 +272,6 @@ static void judge_memory(struct simulation *simulation, const struct lane_read *
 					    "copies from");
 	if (read->buffer == LANE_NO_BUFFER)
 		return;
-	if (read->buffer >= SIMULATED_SLOTS || !simulation->buffers[read->buffer].address)
-		simulation_fail(simulation, "a read names buffer %u, which is none", read->buffer);
 	buffer = &simulation->buffers[read->buffer];
 	if (address < buffer->address || address + read->length > buffer->address + buffer->bytes)
 		simulation_fail(simulation, "a read lies outside of the buffer that it names");
@@ -200,6 +281,7 @@ static void simulated_queue(struct lane *lane, const struct lane_read *read)
 {
 	struct simulation *simulation = of(lane);
 	struct simulated_read *queued = &simulation->reads[simulation->read_count];
+	unsigned char *place;
 
 	if (simulation->read_count >= simulation->depth)
 		simulation_fail(simulation, "more than %u reads were queued", simulation->depth);
@@ -210,9 +292,10 @@ static void simulated_queue(struct lane *lane, const struct lane_read *read)
 	if (read->length > simulation->most_bytes)
 		simulation_fail(simulation, "a read of %u bytes, of %u at most", read->length,
 				simulation->most_bytes);
+	place = place_of(simulation, read);
 	judge_alignment(simulation, read);
-	judge_memory(simulation, read);
-	*queued = (struct simulated_read){ .read = *read };
+	judge_memory(simulation, read, place);
+	*queued = (struct simulated_read){ .read = *read, .place = place };
 	simulation->read_count++;
 	simulation->operations++;
 	if (simulation->read_count > simulation->most_in_flight)
@@ -309,8 +392,10 @@ bool simulated_file_is_good(const struct simulated_file *file, uint64_t offset, 
 }
 
 /* What the storage answers. Bytes that do not arrive may hold anything. */
-static int32_t serve(struct simulation *simulation, const struct lane_read *read)
+static int32_t serve(struct simulation *simulation, const struct simulated_read *in_flight,
+		     struct simulated_memory *memory)
 {
+	const struct lane_read *read = &in_flight->read;
 	const struct simulated_file *file = simulation->slots[read->file].file;
 	uint64_t bytes = good_bytes(file, read->offset, read->length);
 
@@ -323,10 +408,16 @@ static int32_t serve(struct simulation *simulation, const struct lane_read *read
 			random_between(&simulation->random, file->offset_align, bytes - 1),
 			file->offset_align);
 	}
+	if (is_dma(simulation, read)) {
+		simulated_memory_dma(memory, in_flight->place, file->image + read->offset, bytes);
+		return (int32_t)bytes;
+	}
 	/* A drive writes whole blocks, across the end of the file too. */
 	memset(read->address, 0xdb,
 	       simulation->slots[read->file].direct ? read->length : (size_t)bytes);
 	memcpy(read->address, file->image + read->offset, bytes);
+	if (memory)
+		simulated_memory_written(memory, read->address, read->length);
 	return (int32_t)bytes;
 }
 
@@ -335,7 +426,8 @@ static int32_t result_of(struct simulation *simulation, const struct simulated_r
 {
 	static const int again[] = { EAGAIN, EINTR, ECANCELED };
 	struct simulated_memory *memory =
-		simulated_memory_at(simulation, read->read.address, read->read.length);
+		simulated_memory_at(simulation, read->place, read->read.length);
+	bool dma = is_dma(simulation, &read->read);
 
 	if (memory && simulated_memory_is_freed(memory))
 		simulation_fail(simulation, "the storage writes into memory that was freed");
@@ -344,13 +436,18 @@ static int32_t result_of(struct simulation *simulation, const struct simulated_r
 	if (simulation->slots[read->read.file].direct &&
 	    number >= simulation->faults.direct_refused_from)
 		return -EINVAL;
-	if (memory && number >= simulation->faults.address_refused_from)
+	if (dma && number >= simulation->faults.revoked_from)
+		return simulation->faults.revocation;
+	if (dma && random_chance(&simulation->random, simulation->faults.moved_dmabufs))
+		return -EAGAIN;
+	simulation->dmabuf_reads += dma;
+	if (memory && !dma && number >= simulation->faults.address_refused_from)
 		return -EFAULT;
 	if (random_chance(&simulation->random, simulation->faults.try_again)) {
 		simulation->transient_faults++;
 		return -again[random_below(&simulation->random, 3)];
 	}
-	return serve(simulation, &read->read);
+	return serve(simulation, read, memory);
 }
 
 /* Any read that is due may be the next to end. */
@@ -426,6 +523,7 @@ const struct lane_ops lane_simulated = {
 	.file_remove = simulated_file_remove,
 	.buffer_add = simulated_buffer_add,
 	.buffer_remove = simulated_buffer_remove,
+	.dmabuf_add = simulated_dmabuf_add,
 	.queue = simulated_queue,
 	.enter = simulated_enter,
 	.reap = simulated_reap,

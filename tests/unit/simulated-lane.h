@@ -23,6 +23,7 @@
 #define SIMULATED_SLOTS      64
 #define SIMULATED_BAD_BYTES  4096u /* a bad place of a file spoils one such block */
 #define SIMULATED_MOST_READS 8192
+#define SIMULATED_DMA_OFFSET 8192u /* most bytes of a dma-buf before its slice */
 
 /* A file as the storage holds it. The caller owns the arrays. */
 struct simulated_file {
@@ -43,23 +44,40 @@ struct simulated_faults {
 	uint32_t ignored_cancels;
 	uint32_t refused_buffers; /* buffer_add() fails with refusal */
 	int refusal;
+	uint32_t refused_dmabufs; /* dmabuf_add() fails with one of the kernel's errors */
+	uint32_t moved_dmabufs;   /* -EAGAIN of reads into them */
 	uint64_t longest_read_ns;
 	/* From this read on, never where UINT64_MAX: */
+	uint64_t revoked_from; /* dma-bufs give `revocation` */
+	int revocation;
 	uint64_t direct_refused_from;  /* O_DIRECT gives -EINVAL */
 	uint64_t address_refused_from; /* device memory gives -EFAULT */
 };
 
 struct simulated_read {
 	struct lane_read read;
+	unsigned char *place; /* where its bytes go, also through a dma-buf */
 	uint64_t due_ns;
 	bool handed_over;
 	bool cancelled;
 };
 
-/* Memory that reads may go to, and whether it is a device's or staging memory. */
+/*
+ * Memory that is registered: of the host, or a slice of a device's as a dma-buf. Of
+ * that the first byte has an offset, and one file alone may read into it.
+ */
 struct simulated_range {
 	const unsigned char *address;
 	uint64_t bytes;
+	struct simulated_memory *memory; /* of a dma-buf, else NULL */
+	const struct simulated_file *target;
+	uint64_t offset;
+};
+
+/* The dma-buf that a device handed out last, until it is registered. */
+struct simulated_export {
+	ino_t inode;
+	struct simulated_range range;
 };
 
 struct simulation {
@@ -86,6 +104,12 @@ struct simulation {
 		bool direct;
 	} slots[SIMULATED_SLOTS];
 	struct simulated_range buffers[SIMULATED_SLOTS];
+	uint32_t dmabuf_slots; /* so many of them may be dma-bufs; set by the test */
+	uint32_t dmabufs;
+	uint64_t dmabufs_registered; /* ever */
+	uint64_t dmabufs_refused;
+	uint64_t dmabuf_reads;
+	struct simulated_export exported;
 
 	/* What the devices add: memory of theirs, and copies that still read staging. */
 	struct simulated_memory *memories;
@@ -99,6 +123,10 @@ extern const struct lane_ops lane_simulated;
 
 void simulation_open(struct simulation *simulation, uint64_t seed);
 void simulation_close(struct simulation *simulation);
+
+/* How many dma-bufs of the memory are registered: nothing may happen to it then. */
+size_t simulation_registrations(const struct simulation *simulation,
+				const struct simulated_memory *memory);
 
 /* Lets time pass until the next read of the lane ends. False where none is to end. */
 bool simulation_pass_time(struct simulation *simulation);

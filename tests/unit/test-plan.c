@@ -68,6 +68,7 @@ static void make_limits(struct random *random, struct plan_limits *limits)
 	limits->transfer_bytes = (align > limits->memory_align ? align : limits->memory_align) *
 				 (uint32_t)random_between(random, 1, 40);
 	limits->staged_bytes = align * (uint32_t)random_between(random, 1, 40);
+	limits->slice_bytes = SLICE_BYTES;
 	limits->direct = random_chance(random, 850);
 }
 

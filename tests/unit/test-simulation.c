@@ -3,7 +3,9 @@
  * The reader over simulated storage and simulated devices, thousands of seeds: each
  * seed makes files, devices, buffers and a reader of its own, and then submits,
  * polls, waits, cancels, resets, destroys, frees and closes at random, while the
- * storage is late, short, refuses and fails.
+ * storage is late, short, refuses and fails. Some files are drives that take dma-bufs,
+ * and some devices export them: with few slots, refusals, moves, revocations, and lies
+ * about what arrived.
  *
  * Whatever happens, every read that is reported good has its bytes in place and no
  * other byte touched; a read fails only for a fault that was injected and always for
@@ -23,6 +25,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <linux/fs.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -47,6 +50,7 @@
 struct test_file {
 	struct gds_file *file; /* NULL once closed */
 	struct simulated_file *storage;
+	bool drive; /* takes dma-bufs */
 };
 
 struct test_buffer {
@@ -56,6 +60,7 @@ struct test_buffer {
 	uint64_t bytes;
 	uint64_t next; /* from here on nothing is claimed by a read */
 	bool *claimed; /* of each byte */
+	bool spoiled;  /* a failed explanation did not put back what was there */
 };
 
 struct test_read {
@@ -94,7 +99,36 @@ struct world {
 	struct gds_stats sums; /* of the results that were seen */
 	bool results_unseen;   /* a batch was destroyed in flight */
 	bool device_may_fail;
+	bool direct_path; /* some file and some device can take it */
+	bool lies;        /* such a device lies */
 };
+
+/* Of all worlds together: what the test has seen at work. */
+static struct {
+	uint64_t direct_bytes;
+	uint64_t registered;
+	uint64_t refused;
+	uint64_t canaries;
+	uint64_t liars;
+} seen;
+
+/* In place of ioctl(), by ld's --wrap: the drives of this test are files. */
+int __wrap_ioctl(int fd, unsigned long request, ...);
+int __wrap_ioctl(int fd, unsigned long request, ...)
+{
+	struct stat status;
+	uint64_t *bytes;
+	va_list arguments;
+
+	assert_int_equal(request, BLKGETSIZE64);
+	va_start(arguments, request);
+	bytes = va_arg(arguments, uint64_t *);
+	va_end(arguments);
+	if (fstat(fd, &status))
+		return -1;
+	*bytes = (uint64_t)status.st_size;
+	return 0;
+}
 
 static char folder[] = "/tmp/gds-simulation-XXXXXX";
 
@@ -110,6 +144,7 @@ static char folder[] = "/tmp/gds-simulation-XXXXXX";
 static void make_faults(struct world *world)
 {
 	static const int refusals[] = { -ENOMEM, -EOPNOTSUPP, -EFAULT, -ENOSPC };
+	static const int revocations[] = { -ENODEV, -EREMOTEIO, -EOPNOTSUPP, -EFAULT, -EINVAL };
 	struct simulated_faults *faults = &world->simulation.faults;
 	struct random *random = &world->random;
 
@@ -125,24 +160,35 @@ static void make_faults(struct world *world)
 		faults->refused_buffers = (uint32_t)random_between(random, 1, 1000);
 		faults->refusal = refusals[random_below(random, 4)];
 	}
+	if (random_chance(random, 200))
+		faults->refused_dmabufs = (uint32_t)random_between(random, 1, 300);
+	if (random_chance(random, 300))
+		faults->moved_dmabufs = (uint32_t)random_between(random, 1, 300);
+	if (random_chance(random, 150)) {
+		faults->revoked_from = random_below(random, 60);
+		faults->revocation = revocations[random_below(random, 5)];
+	}
+	world->simulation.dmabuf_slots = (uint32_t)random_between(random, 1, 12);
 	if (random_chance(random, 150))
 		faults->direct_refused_from = random_below(random, 60);
 	if (random_chance(random, 150))
 		faults->address_refused_from = random_below(random, 60);
 }
 
-static void make_storage(struct world *world, struct simulated_file *storage)
+static void make_storage(struct world *world, struct simulated_file *storage, bool drive)
 {
 	static const uint32_t aligns[][2] = { { 1, 1 },     { 512, 4 },    { 512, 512 },
 					      { 4096, 4 },  { 4096, 512 }, { 4096, 4096 },
 					      { 512, 4096 } };
 	struct random *random = &world->random;
 	uint64_t blocks = FILE_BYTES / SIMULATED_BAD_BYTES + 1;
-	size_t pick = random_below(random, sizeof(aligns) / sizeof(aligns[0]));
+	size_t pick = random_between(random, drive, sizeof(aligns) / sizeof(aligns[0]) - 1);
 
 	storage->offset_align = aligns[pick][0];
 	storage->memory_align = aligns[pick][1];
 	storage->bytes = random_chance(random, 50) ? 0 : random_between(random, 1, FILE_BYTES);
+	if (drive)
+		storage->bytes = align_down(storage->bytes, 4096);
 	storage->image = malloc(FILE_BYTES);
 	storage->bad = calloc(blocks, sizeof(*storage->bad));
 	assert_non_null(storage->image);
@@ -154,6 +200,27 @@ static void make_storage(struct world *world, struct simulated_file *storage)
 			storage->bad[random_below(random, blocks)] = true;
 }
 
+/*
+ * The file is a drive that takes dma-bufs. The proof of the direct path reads it by
+ * itself, so its real bytes matter, and O_DIRECT of the file system's own must not.
+ */
+static void make_drive(struct world *world, size_t index)
+{
+	struct test_file *file = &world->files[index];
+	int fd = file->file->fd;
+
+	file->file->block_device = true;
+	file->file->device = makedev(259, (unsigned)index);
+	CHECK(world, fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_DIRECT) == 0);
+}
+
+static void write_image(const struct test_file *file, int fd)
+{
+	ssize_t bytes = (ssize_t)file->storage->bytes;
+
+	assert_int_equal(pwrite(fd, file->storage->image, (size_t)bytes, 0), bytes);
+}
+
 /* A real file gives the size and the descriptor; its bytes come from the image. */
 static void make_file(struct world *world, size_t index)
 {
@@ -163,11 +230,14 @@ static void make_file(struct world *world, size_t index)
 	int fd;
 
 	file->storage = &world->simulation.files[world->simulation.file_count++];
-	make_storage(world, file->storage);
+	file->drive = random_chance(&world->random, 500);
+	make_storage(world, file->storage, file->drive);
 	snprintf(path, sizeof(path), "%s/%zu", folder, index);
 	fd = open(path, O_CREAT | O_RDWR | O_CLOEXEC, 0600);
 	assert_true(fd >= 0);
 	assert_int_equal(ftruncate(fd, (off_t)file->storage->bytes), 0);
+	if (file->drive)
+		write_image(file, fd);
 	close(fd);
 
 	assert_int_equal(gds_file_open(&file->file, path), 0);
@@ -179,6 +249,22 @@ static void make_file(struct world *world, size_t index)
 	file->storage->direct_fd = file->file->direct ? file->file->fd : -1;
 	/* On disks of their own, or on one together. Of no number that a real one has. */
 	file->file->storage = makedev(4000, (unsigned)random_below(&world->random, MOST_FILES));
+	if (file->drive)
+		make_drive(world, index);
+}
+
+static void make_exporter(struct world *world, struct simulated_device_options *options)
+{
+	struct random *random = &world->random;
+
+	options->slice_bytes = UINT64_C(4096) << random_below(random, 12);
+	options->needs_acquire = random_chance(random, 500);
+	if (random_chance(random, 100))
+		options->failing_exports = (uint32_t)random_between(random, 1, 300);
+	if (random_chance(random, 250))
+		options->lie = (enum simulated_lie)random_below(random, SIMULATED_LIES);
+	world->direct_path = true;
+	world->lies |= options->lie != SIMULATED_HONEST;
 }
 
 static void make_device(struct world *world, size_t index)
@@ -189,6 +275,8 @@ static void make_device(struct world *world, size_t index)
 		.asynchronous = random_chance(random, 700),
 	};
 
+	if (random_chance(random, 500))
+		make_exporter(world, &options);
 	options.needs_publish = options.host && random_chance(random, 400);
 	if (random_chance(random, 100))
 		options.failing_calls = (uint32_t)random_below(random, 300);
@@ -223,6 +311,11 @@ static void make_reader(struct world *world)
 	options->flags = random_chance(random, 500) ? GDS_READER_SINGLE_THREAD : 0;
 	if (random_chance(random, 300))
 		options->in_flight_bytes = options->transfer_bytes * random_between(random, 1, 8);
+	options->dmabuf_shape = GDS_DMABUF_DESCRIPTORS;
+	if (!world->lies && random_chance(random, 100))
+		options->flags |= GDS_READER_NO_CANARY;
+	if (random_chance(random, 100))
+		options->canary_interval_ns = 1; /* with nearly every turn: time is real here */
 	CHECK(world, reader_open(&world->reader, options, &lane_simulated) == 0);
 }
 
@@ -240,6 +333,9 @@ static void make_world(struct world *world, uint64_t seed)
 		make_device(world, i);
 	for (size_t i = 0; i < world->buffer_count; i++)
 		make_buffer(world, i);
+	for (size_t i = 0; i < world->device_count; i++)
+		if (random_chance(&world->random, 100))
+			simulated_device_fill(world->devices[i]);
 	make_reader(world);
 }
 
@@ -284,8 +380,10 @@ static bool make_read(struct world *world, struct test_read *read, bool first)
 	if (random_chance(random, 300))
 		request->length &= ~(align - 1);
 	request->buffer_offset = buffer->next + random_below(random, 3) * random_below(random, 100);
-	/* Congruent, so that the storage may write to it. */
-	if (random_chance(random, 600))
+	/* Congruent in the buffer, as dma-bufs want it, or in memory. */
+	if (random_chance(random, 300))
+		request->buffer_offset = align_up(buffer->next, 4096) + request->offset % 4096;
+	else if (random_chance(random, 600))
 		request->buffer_offset = align_up(buffer->next, 4096) + request->offset % 4096 +
 					 4096 - ((uintptr_t)buffer->memory->host & 4095);
 	if (!range_fits(request->buffer_offset, request->length, buffer->bytes))
@@ -405,7 +503,21 @@ static bool error_is_deserved(const struct world *world, const struct test_batch
 		return !blocks_are_good(read) || device->lost;
 	case ENOMEM:
 		return device->faults > 0;
+	case EOPNOTSUPP:
+		/* Others may have changed the path that it shares with them. */
+		if (batch->flags & GDS_BATCH_NO_FALLBACK &&
+		    world->simulation.faults.address_refused_from != UINT64_MAX)
+			return true;
+		/* fall through */
+	case ENODEV:
+	case EREMOTEIO:
+	case EINVAL:
+		return world->direct_path &&
+		       (batch->path == GDS_PATH_DMABUF || batch->flags & GDS_BATCH_NO_FALLBACK);
 	case EFAULT:
+		if (world->direct_path && world->simulation.faults.revocation == -EFAULT &&
+		    (batch->path == GDS_PATH_DMABUF || batch->flags & GDS_BATCH_NO_FALLBACK))
+			return true;
 		return world->simulation.faults.address_refused_from != UINT64_MAX &&
 		       (batch->path == GDS_PATH_MAPPED || batch->flags & GDS_BATCH_NO_FALLBACK);
 	default:
@@ -453,7 +565,7 @@ static void check_good_read(struct world *world, const struct test_batch *batch,
 	} else {
 		CHECK(world, bytes == expected_bytes(read));
 		CHECK(world, simulated_file_is_good(storage, request->offset, bytes));
-		for (uint64_t i = bytes; i < request->length; i++)
+		for (uint64_t i = bytes; i < request->length && !read->buffer->spoiled; i++)
 			CHECK(world, view[i] == SIMULATED_POISON);
 	}
 	CHECK(world, !read->lost_ends);
@@ -462,6 +574,11 @@ static void check_good_read(struct world *world, const struct test_batch *batch,
 		sum += result->path_bytes[path];
 	CHECK(world, batch->shrunk ? sum >= bytes : sum == bytes);
 	CHECK(world, batch->path != GDS_PATH_BOUNCE || sum == result->path_bytes[GDS_PATH_BOUNCE]);
+	CHECK(world, result->path_bytes[GDS_PATH_DMABUF] == 0 || read->file->drive);
+	CHECK(world, !(batch->flags & GDS_BATCH_NO_FALLBACK) ||
+			     !result->path_bytes[GDS_PATH_DMABUF] ||
+			     !result->path_bytes[GDS_PATH_MAPPED]);
+	seen.direct_bytes += result->path_bytes[GDS_PATH_DMABUF];
 	CHECK(world, result->issued_ns > 0 && result->completed_ns >= result->issued_ns);
 }
 
@@ -581,6 +698,9 @@ static void shrink(struct world *world, size_t index)
 	char path[sizeof(folder) + 24];
 	uint64_t bytes = random_below(&world->random, file->storage->bytes + 1);
 
+	if (file->drive) /* drives do not shrink */
+		return;
+
 	snprintf(path, sizeof(path), "%s/%zu", folder, index);
 	CHECK(world, truncate(path, (off_t)bytes) == 0);
 	file->storage->bytes = bytes;
@@ -596,7 +716,19 @@ static void explain(struct world *world)
 
 	if (!file || !buffer)
 		return;
-	CHECK(world, gds_explain(world->reader, file, buffer, &explanation) == 0);
+	/* It may prove the direct path, by a read into a buffer that must be left alone. */
+	for (size_t i = 0; world->direct_path && i < MOST_BATCHES; i++)
+		if (world->batches[i].batch && world->batches[i].submitted)
+			wait_for(world, &world->batches[i]);
+	world->results_unseen |= world->direct_path;
+	if (gds_explain(world->reader, file, buffer, &explanation)) {
+		CHECK(world, world->device_may_fail && world->direct_path);
+		/* A device that fails may not have let it put back what was there. */
+		world->buffers[0].spoiled = true;
+		memset(world->buffers[0].claimed, true,
+		       min_u64(world->buffers[0].bytes, CANARY_BYTES));
+		return;
+	}
 	CHECK(world, explanation.paths[explanation.path].usable);
 	for (int path = GDS_PATH_DMABUF; path < GDS_PATH_COUNT; path++)
 		CHECK(world, explanation.paths[path].usable || explanation.paths[path].reason[0]);
@@ -664,6 +796,8 @@ static void check_counters(struct world *world)
 	uint64_t copies = 0;
 
 	CHECK(world, gds_reader_stats(world->reader, &stats) == 0);
+	seen.canaries += stats.canaries;
+	seen.liars += stats.canaries_failed;
 	CHECK(world, stats.in_flight == 0);
 	CHECK(world, stats.storage_devices <= world->file_count);
 	CHECK(world, stats.in_flight_peak <= stats.storage_devices * world->options.queue_depth);
@@ -760,6 +894,8 @@ static void close_everything(struct world *world)
 
 static void free_world(struct world *world)
 {
+	seen.registered += world->simulation.dmabufs_registered;
+	seen.refused += world->simulation.dmabufs_refused;
 	check_untouched(world);
 	simulated_memories_free(&world->simulation);
 	for (size_t i = 0; i < world->buffer_count; i++)
@@ -797,8 +933,16 @@ static void every_read_is_right_or_has_failed_for_a_reason_whatever_the_storage_
 	uint64_t seed = test_seed();
 
 	print_message("GDS_TEST_SEED=%" PRIu64 ", %" PRIu64 " rounds\n", seed, rounds);
+	memset(&seen, 0, sizeof(seen));
 	for (uint64_t round = 0; round < (test_seed_given() ? 1 : rounds); round++)
 		run_world(seed + round);
+	print_message("%" PRIu64 " MiB by dma-bufs, %" PRIu64 " registered, %" PRIu64
+		      " refused; %" PRIu64 " canaries, %" PRIu64 " of them for liars\n",
+		      seen.direct_bytes >> 20, seen.registered, seen.refused, seen.canaries,
+		      seen.liars);
+	if (!test_seed_given() && rounds >= 400)
+		assert_true(seen.direct_bytes && seen.registered && seen.refused &&
+			    seen.canaries > seen.liars && seen.liars);
 }
 
 /* ---- Event loops ---------------------------------------------------------------------- */

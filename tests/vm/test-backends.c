@@ -497,9 +497,10 @@ static void each_backend_lists_devices_or_says_why_not(void **state)
 	}
 }
 
-static void a_buffer_over_the_limit_of_udmabuf_names_the_limit(void **state)
+static void a_buffer_over_the_limit_of_udmabuf_has_more_slices(void **state)
 {
 	const char *path = "/sys/module/udmabuf/parameters/size_limit_mb";
+	struct backend_export exported;
 	struct backend_device *device;
 	struct backend_memory *memory;
 	char before[32];
@@ -511,13 +512,20 @@ static void a_buffer_over_the_limit_of_udmabuf_names_the_limit(void **state)
 	}
 	device = open_or_skip("udmabuf");
 	fd = open(path, O_WRONLY | O_CLOEXEC);
-	assert_int_equal(write(fd, "4", 1), 1);
-	err = device->ops->alloc(device, 5 * MIB, 0, &memory);
-	device->ops->free(alloc_ok(device, 4 * MIB));
+	assert_int_equal(write(fd, "3", 1), 1);
+	memory = alloc_ok(device, 5 * MIB);
+	assert_int_equal(write(fd, "0", 1), 1);
+	err = device->ops->alloc(device, 1, 0, &memory);
+	print_message("%s\n", gds_last_error());
 	assert_int_equal(write(fd, before, strlen(before)), strlen(before));
 	close(fd);
 	assert_int_equal(err, -ENOMEM);
-	device->ops->free(alloc_ok(device, 5 * MIB));
+	assert_int_equal(memory->slice_bytes, 2 * MIB);
+	must(device->ops->export_slice(memory, 2, &exported));
+	assert_int_equal(exported.bytes, MIB);
+	close(exported.fd);
+	assert_int_equal(device->ops->export_slice(memory, 3, &exported), -EINVAL);
+	device->ops->free(memory);
 	device->ops->close(device);
 }
 
@@ -674,7 +682,7 @@ static const struct CMUnitTest once[] = {
 	cmocka_unit_test(devices_that_are_not_there_are_refused_with_a_reason),
 	cmocka_unit_test(a_device_of_another_driver_is_refused_with_the_way_to_bind_it),
 	cmocka_unit_test(each_backend_lists_devices_or_says_why_not),
-	cmocka_unit_test(a_buffer_over_the_limit_of_udmabuf_names_the_limit),
+	cmocka_unit_test(a_buffer_over_the_limit_of_udmabuf_has_more_slices),
 	cmocka_unit_test(a_device_in_use_is_refused),
 	cmocka_unit_test(a_bar_is_filled_and_used_again),
 	cmocka_unit_test(host_memory_of_a_bar_is_refused),

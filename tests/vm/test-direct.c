@@ -21,6 +21,7 @@
 #include "dmabuf/memory.h"
 #include "memory/device.h"
 #include "support/random.h"
+#include "vm/rig.h"
 
 #include <fcntl.h>
 #include <gds/gds.h>
@@ -32,97 +33,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#define MIB        (UINT64_C(1) << 20)
-#define DISK_BYTES (24 * MIB)
-
 enum { ROUNDS = 60, BATCH = 32, MOVES = 200 };
-
-static const char *const disks[] = { "/dev/nvme0n1", "/dev/nvme1n1" };
-static unsigned char *contents; /* of the start of both disks */
-
-static void must(int err)
-{
-	if (err < 0)
-		fail_msg("%s", gds_last_error());
-}
-
-/* ---- The disks ---- */
-
-static int write_disk(const char *disk)
-{
-	int fd = open(disk, O_WRONLY | O_DIRECT | O_CLOEXEC);
-	int err = 0;
-
-	if (fd < 0)
-		return -1;
-	for (uint64_t at = 0; at < DISK_BYTES && !err; at += MIB)
-		err = pwrite(fd, contents + at, MIB, (off_t)at) != (ssize_t)MIB;
-	close(fd);
-	return err;
-}
-
-/* The disks of the VM are scratch; anywhere else nothing is written. */
-static int set_up(void **state)
-{
-	struct random random = { .state = 1 };
-
-	(void)state;
-	if (!getenv("GDS_VM"))
-		return 0;
-	contents = aligned_alloc(4096, DISK_BYTES);
-	if (!contents)
-		return -1;
-	for (uint64_t i = 0; i < DISK_BYTES / sizeof(uint64_t); i++)
-		((uint64_t *)contents)[i] = random_u64(&random);
-	return write_disk(disks[0]) || write_disk(disks[1]);
-}
-
-static int tear_down(void **state)
-{
-	(void)state;
-	free(contents);
-	return 0;
-}
-
-static void need_vm(void)
-{
-	if (getenv("GDS_VM"))
-		return;
-	print_message("needs the disks of kernel/vm\n");
-	skip();
-}
-
-/* ---- What is read with ---- */
-
-struct rig {
-	struct gds_reader *reader;
-	struct gds_device *device;
-	struct gds_buffer *buffer;
-	struct gds_file *files[2];
-};
-
-static void open_rig(struct rig *rig, struct gds_device *device, uint64_t bytes, uint32_t shape,
-		     uint32_t flags)
-{
-	struct gds_reader_options options = { .size = sizeof(options),
-					      .dmabuf_shape = shape,
-					      .flags = flags };
-
-	*rig = (struct rig){ .device = device };
-	must(gds_reader_open(&rig->reader, &options));
-	must(gds_buffer_alloc(&rig->buffer, device, bytes, 0));
-	must(gds_file_open(&rig->files[0], disks[0]));
-	must(gds_file_open(&rig->files[1], disks[1]));
-}
-
-static void close_rig(struct rig *rig)
-{
-	gds_file_close(rig->files[0]);
-	gds_file_close(rig->files[1]);
-	gds_buffer_free(rig->buffer);
-	gds_device_close(rig->device);
-	gds_reader_close(rig->reader);
-}
 
 /* ---- Random reads, every byte ---- */
 
@@ -238,6 +149,24 @@ static void random_reads_in_the_pair_shape_are_right(void **state)
 	random_reads("udmabuf", GDS_DMABUF_PAIRS, false);
 }
 
+#define UDMABUF_LIMIT "/sys/module/udmabuf/parameters/size_limit_mb"
+
+/* Nearly every read crosses slices, and so would chunks of scratch memory. */
+static void random_reads_into_slices_as_small_as_udmabuf_asks_for_are_right(void **state)
+{
+	char before[32] = "";
+	int fd;
+
+	(void)state;
+	need_vm();
+	fd = open(UDMABUF_LIMIT, O_RDWR | O_CLOEXEC);
+	assert_true(read(fd, before, sizeof(before) - 1) > 0);
+	assert_int_equal(pwrite(fd, "1", 1, 0), 1);
+	random_reads("udmabuf", GDS_DMABUF_NEWEST, false);
+	assert_int_equal(pwrite(fd, before, strlen(before), 0), strlen(before));
+	close(fd);
+}
+
 static void random_reads_into_a_dma_heap_are_right(void **state)
 {
 	(void)state;
@@ -260,6 +189,69 @@ static void random_reads_into_vulkan_memory_are_right(void **state)
 {
 	(void)state;
 	random_reads("vulkan:0", GDS_DMABUF_NEWEST, false);
+}
+
+/* ---- Peer to peer ---- */
+
+/*
+ * Behind a translating IOMMU not every pair of a drive and a BAR can reach each other.
+ * Where the proof says so the read is carried by another path, and no byte is wrong.
+ */
+static void carried_by_another_path(struct rig *rig, unsigned drive, const char *reason)
+{
+	struct gds_result result = rig_read(rig, drive, GDS_PATH_AUTO, 0, 4 * MIB, 0);
+
+	print_message("%s: %s\n", disks[drive], reason);
+	assert_int_equal(result.bytes, 4 * MIB);
+	assert_int_equal(result.path_bytes[GDS_PATH_DMABUF], 0);
+	rig_check(rig, 0, 4 * MIB, 0);
+}
+
+static void peer_to_peer(unsigned bar)
+{
+	const char *iommu = getenv("GDS_VM_IOMMU");
+	bool translates = iommu && strcmp(iommu, "off") != 0;
+	uint64_t seed = test_seed();
+	struct gds_device *device;
+	bool all = true;
+	struct rig rig;
+
+	need_vm();
+	if (gds_device_open(&device, vfio_name(bar))) {
+		/* Below one switch a BAR is in one group with the drive, which is in use. */
+		if (!translates || !strstr(gds_last_error(), "shares its IOMMU group"))
+			fail_msg("%s", gds_last_error());
+		print_message("%s\n", gds_last_error());
+		skip();
+	}
+	open_rig(&rig, device, 4 * MIB + 12345, 0, 0);
+	for (unsigned drive = 0; drive < 2; drive++) {
+		struct gds_explanation explanation = { .size = sizeof(explanation) };
+
+		must(gds_explain(rig.reader, rig.files[drive], rig.buffer, &explanation));
+		if (explanation.paths[GDS_PATH_DMABUF].usable)
+			continue;
+		assert_true(translates);
+		carried_by_another_path(&rig, drive, explanation.paths[GDS_PATH_DMABUF].reason);
+		all = false;
+	}
+	if (all) {
+		print_message("GDS_TEST_SEED=%" PRIu64 "\n", seed);
+		read_randomly(&rig, seed);
+	}
+	close_rig(&rig);
+}
+
+static void reads_into_a_bar_below_the_same_switch_are_right(void **state)
+{
+	(void)state;
+	peer_to_peer(0);
+}
+
+static void reads_into_a_bar_below_another_port_are_right(void **state)
+{
+	(void)state;
+	peer_to_peer(1);
 }
 
 /* ---- The test exporter as a device ---- */
@@ -542,10 +534,13 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(random_reads_into_udmabuf_are_right),
 		cmocka_unit_test(random_reads_in_the_pair_shape_are_right),
+		cmocka_unit_test(random_reads_into_slices_as_small_as_udmabuf_asks_for_are_right),
 		cmocka_unit_test(random_reads_into_a_dma_heap_are_right),
 		cmocka_unit_test(random_reads_into_vgem_are_right),
 		cmocka_unit_test(random_reads_into_virtio_gpu_are_right),
 		cmocka_unit_test(random_reads_into_vulkan_memory_are_right),
+		cmocka_unit_test(reads_into_a_bar_below_the_same_switch_are_right),
+		cmocka_unit_test(reads_into_a_bar_below_another_port_are_right),
 		cmocka_unit_test(a_lying_exporter_is_caught_and_the_read_carried_by_another_path),
 		cmocka_unit_test(a_lying_exporter_fails_a_read_that_is_pinned_to_the_path),
 		cmocka_unit_test(without_the_canary_a_lying_exporter_goes_unnoticed),
@@ -556,5 +551,5 @@ int main(void)
 		cmocka_unit_test(explaining_leaves_the_buffer_as_it_was),
 	};
 
-	return cmocka_run_group_tests(tests, set_up, tear_down);
+	return cmocka_run_group_tests(tests, disks_write, disks_forget);
 }

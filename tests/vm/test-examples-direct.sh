@@ -1,0 +1,87 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# The examples in kernel/vm, where an NVMe drive writes into the memory that they work in:
+# each must say that its bytes came by the path dmabuf, and all of them. It prints its cases
+# as cmocka does.
+#
+# shellcheck disable=SC2317  # the cases are called by name
+set -uo pipefail
+
+examples=${GDS_BUILD_DIR:?}/examples
+model=${GDS_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/gds}/models/all-MiniLM-L6-v2.safetensors
+output=$(mktemp) || exit 1
+trap 'rm -f "$output"' EXIT
+
+skip()
+{
+	echo "$1"
+	exit 77
+}
+
+[ "${GDS_VM:-}" = 1 ] || skip "needs the drives of kernel/vm"
+
+fail()
+{
+	echo "$1:"
+	cat "$output"
+	exit 1
+}
+
+need_model()
+{
+	[ -r "$model" ] || skip "no model in the cache: scripts/fetch-model gets it"
+}
+
+# runs COMMAND...: its output is kept in $output.
+runs()
+{
+	"$@" >"$output" 2>&1 || fail "$1 failed"
+}
+
+says()
+{
+	grep -qE "$1" "$output" || fail "it does not say '$1'"
+}
+
+vulkan_minimal_adds_up_what_the_drive_wrote()
+{
+	head -c 16M /dev/urandom | dd of=/dev/nvme0n1 bs=1M oflag=direct iflag=fullblock status=none
+	local sum
+	sum=$(python3 -c "
+import array
+words = array.array('I', open('/dev/nvme0n1', 'rb').read(16 << 20))
+print(f'0x{sum(words) & 0xffffffff:08x}')")
+	runs "$examples/vulkan-minimal" /dev/nvme0n1
+	says "^$sum is the sum of 16777216 bytes, 16777216 of them by the path dmabuf"
+}
+
+nearest_answers_from_the_matrix_that_the_drive_wrote()
+{
+	need_model
+	dd if="$model" of=/dev/nvme1n1 bs=1M count=48 seek=1 oflag=direct status=none
+	runs "$examples/nearest" --model /dev/nvme1n1 --at $((1 << 20)) \
+		--vocabulary "${model%.safetensors}.vocabulary.txt" --png "$output.png" king
+	says "^  by the path dmabuf, 46886912 bytes, in .*; the GPU's queue waited for it"
+	says "^   1  0.6904  kings$"
+	says "^Checked against the CPU: 30522 cosines"
+	says "^Drawn: "
+	rm -f "$output.png"
+}
+
+status=0
+run_case()
+{
+	local result
+	echo "[ RUN      ] $1"
+	("$1")
+	result=$?
+	case $result in
+	0) echo "[       OK ] $1" ;;
+	77) echo "[  SKIPPED ] $1" ;;
+	*) echo "[  FAILED  ] $1"; status=1 ;;
+	esac
+}
+
+run_case vulkan_minimal_adds_up_what_the_drive_wrote
+run_case nearest_answers_from_the_matrix_that_the_drive_wrote
+exit $status
