@@ -348,7 +348,8 @@ static bool start_op(struct gds_reader *reader, struct op *op)
 		scheduler_landed(&reader->scheduler, &op->scheduled);
 		if (err == -EAGAIN && !failed)
 			return false;
-		fail_read(op->read, err, op->io.offset + op->io.skip, op->io.length);
+		if (!failed)
+			fail_read(op->read, err, op->io.offset + op->io.skip, op->io.length);
 		aim_give_chunk(op);
 		return_to_rest(op, 0);
 		if (!skip_failed(reader, op))
