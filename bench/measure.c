@@ -209,8 +209,7 @@ static enum status start(struct run *run, struct slot *slot)
 	slot->count = 0;
 	if (run->phase == PHASE_DRAIN || count == 0)
 		return STATUS_OK;
-	for (size_t i = 0; i < count; i++)
-		work_next(run->work, &slot->requests[i]);
+	work_fill(run->work, slot->requests, count);
 	if (run->work->kind != WORK_BLOCKS)
 		for (size_t i = 0; i < count; i++)
 			set_place(run, &slot->requests[i], slot->first + i);
@@ -240,27 +239,42 @@ static enum status fail_read(const struct run *run, const struct gds_request *re
 		    file_name(run), request->offset + (uint64_t)result->bytes);
 }
 
-static enum status collect(struct run *run, const struct slot *slot)
+static void collect_series(const struct run *run, const struct slot *slot)
 {
 	struct gds_result result;
-	uint64_t latency;
 
-	for (size_t i = 0; i < slot->count; i++) {
+	for (size_t i = 0; i < slot->count; i++)
+		if (gds_batch_result(slot->batch, i, &result) == 0)
+			series_add(run->series, slot->requests[i].length,
+				   result.completed_ns - result.issued_ns);
+}
+
+static enum status collect(const struct run *run, const struct slot *slot)
+{
+	struct measurement *measured = run->result;
+	const struct gds_request *request = slot->requests;
+	struct gds_result result;
+	uint64_t path_bytes[GDS_PATH_COUNT] = { 0 };
+	uint64_t bytes = 0;
+
+	for (size_t i = 0; i < slot->count; i++, request++) {
 		int error = gds_batch_result(slot->batch, i, &result);
 
 		if (error)
 			return fail_library(error);
-		if ((uint64_t)result.bytes != slot->requests[i].length)
-			return fail_read(run, &slot->requests[i], &result);
+		if ((uint64_t)result.bytes != request->length)
+			return fail_read(run, request, &result);
 		for (int path = GDS_PATH_DMABUF; path < GDS_PATH_COUNT; path++)
-			run->result->path_bytes[path] += result.path_bytes[path];
-		latency = result.completed_ns - result.issued_ns;
-		run->result->bytes += slot->requests[i].length;
-		histogram_add(&run->result->latency, latency);
-		if (run->series)
-			series_add(run->series, slot->requests[i].length, latency);
+			path_bytes[path] += result.path_bytes[path];
+		bytes += request->length;
+		histogram_add(&measured->latency, result.completed_ns - result.issued_ns);
 	}
-	run->result->reads += slot->count;
+	for (int path = GDS_PATH_DMABUF; path < GDS_PATH_COUNT; path++)
+		measured->path_bytes[path] += path_bytes[path];
+	measured->bytes += bytes;
+	measured->reads += slot->count;
+	if (run->series)
+		collect_series(run, slot);
 	return STATUS_OK;
 }
 

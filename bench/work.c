@@ -381,7 +381,7 @@ static void next_line(struct work *work, struct gds_request *request)
 
 /* ---- All ---- */
 
-void work_next_other(struct work *work, struct gds_request *request)
+static void next(struct work *work, struct gds_request *request)
 {
 	switch (work->kind) {
 	case WORK_BLOCKS:
@@ -394,6 +394,20 @@ void work_next_other(struct work *work, struct gds_request *request)
 		next_line(work, request);
 		break;
 	}
+}
+
+void work_fill(struct work *work, struct gds_request *requests, size_t count)
+{
+	struct offsets offsets = work->offsets;
+
+	if (work_varies(work)) {
+		for (size_t i = 0; i < count; i++)
+			next(work, &requests[i]);
+		return;
+	}
+	for (size_t i = 0; i < count; i++)
+		requests[i].offset = offsets_next(&offsets);
+	work->offsets = offsets;
 }
 
 static enum status check_operands(const struct options *options)

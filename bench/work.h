@@ -52,23 +52,14 @@ struct work {
 enum status work_open(struct work *work, const struct options *options);
 void work_close(struct work *work);
 
-/* The other kinds of work_next(). */
-void work_next_other(struct work *work, struct gds_request *request);
-
 /* Whether a read can be of another file or length than the one before. */
 static inline bool work_varies(const struct work *work)
 {
 	return work->kind != WORK_BLOCKS || work->file_count > 1;
 }
 
-/* Where the next read is from: file, offset and length. */
-static inline void work_next(struct work *work, struct gds_request *request)
-{
-	if (!work_varies(work))
-		request->offset = offsets_next(&work->offsets);
-	else
-		work_next_other(work, request);
-}
+/* Where the next reads are from: their files, offsets and lengths. */
+void work_fill(struct work *work, struct gds_request *requests, size_t count);
 
 /* "big.bin", or "big.bin and 3 more". */
 const char *work_name(const struct work *work, char *text, size_t bytes);

@@ -15,9 +15,11 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/probe.h"
 #include "memory/buffer.h"
 #include "reader.h"
 #include "storage/file.h"
+#include "tell.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -136,6 +138,10 @@ static void finish_read(struct gds_reader *reader, struct read *read)
 	if (read->error)
 		count_failure(reader, read);
 	read->outcome.completed_ns = reader->now_ns;
+	GDS_PROBE3(read_end, read, read->error ? read->error : (int64_t)read->short_at,
+		   reader->now_ns - read->outcome.issued_ns);
+	if (unlikely(reader->tells))
+		tell_done(read);
 	atomic_store_explicit(&read->done, true, memory_order_release);
 	close_reads(reader, read->batch, 1);
 }
@@ -200,6 +206,9 @@ static void queue_op(struct gds_reader *reader, struct op *op, const struct lane
 	op->file_slot = lane_read->file;
 	op->in_lane = true;
 	counter_add(&queue_of(op)->counters.operations, 1);
+	GDS_PROBE5(op_issue, op, op->read, op->io.offset, op->io.length, op->path);
+	if (unlikely(reader->tells))
+		tell_queued(reader, op);
 	reader->lane->ops->queue(reader->lane, lane_read);
 }
 
@@ -405,14 +414,22 @@ static void feed_starved(struct gds_reader *reader, struct reader_queue *queue)
 	}
 }
 
-/* Of all reads that the operation serves, this is the first one's first, or not. */
+static void begin_read(const struct gds_reader *reader, struct read *read)
+{
+	read->outcome.issued_ns = reader->now_ns;
+	GDS_PROBE4(read_begin, read, read->offset, read->length, read->batch->class);
+	if (unlikely(reader->tells))
+		tell_begun(read);
+}
+
+/* For each of the reads that the operation serves it may be the first one. */
 static void note_issued(const struct gds_reader *reader, const struct op *op)
 {
 	struct read *read = op->read;
 
 	for (uint32_t i = 0; i < op->reads; i++, read = &op->run->reads[read->next])
 		if (read->outcome.issued_ns == 0)
-			read->outcome.issued_ns = reader->now_ns;
+			begin_read(reader, read);
 }
 
 /* What most operations never need. */
@@ -480,7 +497,7 @@ static bool issue_for(struct gds_reader *reader, struct reader_queue *queue, uin
 	struct op *op;
 
 	for (; most > 0; most--) {
-		if (!queue->starved_first)
+		if (!queue->starved_first && !reader->watched)
 			most -= issue_streak(reader, queue, most);
 		op = reader->free_ops;
 		if (most == 0)
@@ -490,10 +507,7 @@ static bool issue_for(struct gds_reader *reader, struct reader_queue *queue, uin
 			return false;
 		reader->free_ops = op->next;
 		fill_op(op);
-		if (likely(op->reads == 1 && op->read->outcome.issued_ns == 0))
-			op->read->outcome.issued_ns = reader->now_ns;
-		else
-			note_issued(reader, op);
+		note_issued(reader, op);
 		if (unlikely(!start_op(reader, op)))
 			starve(op);
 	}
@@ -749,6 +763,8 @@ static void add_copy(struct gds_reader *reader, struct op *op, uint32_t bytes)
 		.bytes = bytes,
 	};
 	aim_copy_source(op, &device->copies[i]);
+	if (unlikely(reader->tells))
+		tell_copying(reader, op, bytes);
 	device->waiting[i] = op;
 	device->waiting_count = i + 1;
 	if (device->waiting_count == COPIES_AT_ONCE)
@@ -765,6 +781,9 @@ static void land(struct gds_reader *reader, const struct lane_completion *comple
 		fill_plain_op(op);
 	scheduler_landed(&reader->scheduler, &op->scheduled);
 	op->in_lane = false;
+	GDS_PROBE2(op_land, op, completion->result);
+	if (unlikely(reader->tells))
+		tell_landed(reader, op, completion->result);
 	proof = op->proof;
 	if (op->path == GDS_PATH_DMABUF)
 		aim_landed(reader, op, completion->result);

@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/probe.h"
 #include "lane/dmabuf.h"
 #include "memory/buffer.h"
 
@@ -321,6 +322,8 @@ int reader_drive(struct gds_reader *reader, uint64_t wait_ns)
 	if (!take_inbox(reader, wait_ns > 0))
 		wait_ns = 0;
 	reader->now_ns = clock_now_ns();
+	reader->tells = gds_log_takes(GDS_LOG_DEBUG);
+	reader->watched = reader->tells || probes_watch_reads();
 	deadlines_check(reader);
 	operations_issue(reader);
 	if (reader->completed)

@@ -187,6 +187,8 @@ struct gds_reader {
 	uint64_t dmabuf_clock;       /* counts uses of slots */
 	struct gds_batch *completed; /* within one turn, linked by next */
 	uint64_t now_ns;
+	bool tells;   /* the log takes the story of each read */
+	bool watched; /* or someone looks at the trace points: no short ways */
 	struct counters counters;
 
 	/* Under lists_lock of attach.c. */

@@ -4,6 +4,7 @@
 #include "base/bits.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/probe.h"
 #include "lane/dmabuf.h"
 #include "memory/buffer.h"
 #include "path/verdict.h"
@@ -474,7 +475,12 @@ static int judge_and_choose(struct gds_reader *reader, struct route *route)
 			verdict_refuse(&route->dmabuf, proof->finding, PROOF_REMEDY);
 	}
 	err = choose_path(route);
-	return err ? err : set_limits(reader, route);
+	if (!err)
+		err = set_limits(reader, route);
+	if (err)
+		return err;
+	GDS_PROBE3(path, route->file->file->path, route->path, "");
+	return 0;
 }
 
 int route_refuse_path(struct gds_reader *reader, struct route *route, const char *reason,
@@ -487,10 +493,12 @@ int route_refuse_path(struct gds_reader *reader, struct route *route, const char
 	err = choose_path(route);
 	if (!err)
 		err = set_limits(reader, route);
-	if (!err)
-		gds_warn("reads of %s change from %s to %s: %s", route->file->file->path,
-			 gds_path_name(refused), gds_path_name(route->path), reason);
-	return err;
+	if (err)
+		return err;
+	GDS_PROBE3(path, route->file->file->path, route->path, reason);
+	gds_warn("reads of %s change from %s to %s: %s", route->file->file->path,
+		 gds_path_name(refused), gds_path_name(route->path), reason);
+	return 0;
 }
 
 int route_refuse_pinning(struct gds_reader *reader, struct route *route)

@@ -786,6 +786,21 @@ class Bench(Case):
             self.assertIn(word, result.stdout)
 
 
+class Log(Case):
+    def test_debug_tells_the_story_of_a_read(self):
+        result = run("read", self.file, "--device", "host", "--offset", 100, "--length", 9000,
+                     environment={"GDS_LOG": "debug"})
+        self.assertEqual(result.returncode, OK, result.stderr)
+        story = result.stderr
+        self.assertRegex(story, r"read 0 of batch \S+ begins: 9000 bytes at 100 of "
+                         + re.escape(self.file))
+        self.assertRegex(story, r"operation \d+: \d+ bytes at \d+ by \w+")
+        self.assertRegex(story, r"operation \d+ brought \d+ of \d+ bytes")
+        self.assertRegex(story, r"read 0 of batch \S+ is done in \d+ us: 9000 bytes, of them")
+        carried = re.search(r"of them dmabuf (\d+), mapped (\d+), bounce (\d+)", story)
+        self.assertEqual(sum(map(int, carried.groups())), 9000)
+
+
 class Work(Case):
     """What a benchmark can be made to read, beside the blocks of one file."""
 

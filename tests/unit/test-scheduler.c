@@ -406,7 +406,8 @@ static void land(struct test_op *op)
 	disk->longest_ns = max_u64(disk->longest_ns, op->done_ns - op->issued_ns);
 	disk->last_done_ns = world.now_ns;
 	for (uint32_t i = 0; i < op->op.reads; i++) {
-		next = i + 1 < op->op.reads ? &op->op.run->reads[read->next] : NULL;
+		/* The last one of a run has no next; what stands there is not looked at. */
+		next = i + 1 < op->op.reads ? &op->op.run->reads[read->next] : read;
 		CHECK(read->operations > 0);
 		if (--read->operations == 0)
 			finish_read(run_of(&op->op), read);
@@ -716,14 +717,14 @@ static void run_weights(uint64_t seed)
 	disk = add_disk(64, true, UINT64_C(64) << 20);
 	disk->latency_ns = random_between(&world.random, 10, 200) * US;
 	disk->channels = (uint32_t)random_between(&world.random, 1, 32);
-	for (enum schedule_class class = 0; class < SCHEDULE_CLASSES; class ++)
-		runs[class] = add_scattered(disk, class, 6000, 65536, world.now_ns);
+	for (enum schedule_class rank = 0; rank < SCHEDULE_CLASSES; rank++)
+		runs[rank] = add_scattered(disk, rank, 6000, 65536, world.now_ns);
 	while (world.open > 13000 && pass_time())
 		step();
-	for (int class = 0; class < SCHEDULE_CLASSES; class ++) {
-		done[class] = 0;
-		for (uint32_t i = 0; i < runs[class]->count; i++)
-			done[class] += runs[class]->looks[i].finished;
+	for (int rank = 0; rank < SCHEDULE_CLASSES; rank++) {
+		done[rank] = 0;
+		for (uint32_t i = 0; i < runs[rank]->count; i++)
+			done[rank] += runs[rank]->looks[i].finished;
 	}
 	/* Each class gets something, and in the order of the weights. */
 	CHECK(done[SCHEDULE_FOREGROUND] > 2 * done[SCHEDULE_PREFETCH]);
