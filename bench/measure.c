@@ -53,8 +53,11 @@ struct run {
 	struct series *series; /* or NULL */
 	enum gds_path path;
 	struct gds_buffer *buffers[MOST_BENCH_DEVICES];
-	struct slot slots[BATCHES];
+	struct slot *slots;
+	size_t slot_count;
+	size_t busy; /* slots with reads in flight */
 	size_t batch_reads;
+	uint64_t places; /* for reads in the buffers; more reads than that take turns */
 	uint64_t stride; /* bytes from one read's destination to the next */
 
 	enum phase phase;
@@ -78,6 +81,7 @@ static void set_place(const struct run *run, struct gds_request *request, size_t
 {
 	size_t devices = run->bench->device_count;
 
+	number %= run->places;
 	request->buffer = run->buffers[number % devices];
 	request->buffer_offset = number / devices * run->stride;
 	if (run->work->kind != WORK_BLOCKS)
@@ -111,7 +115,8 @@ static enum status prepare_slot(struct run *run, size_t index)
 static void choose_sizes(struct run *run)
 {
 	uint64_t depth = run->options->queue_depth ? run->options->queue_depth : ASSUMED_DEPTH;
-	uint64_t reads = round_up(DEPTH_FACTOR * depth, BATCHES) / BATCHES;
+	uint64_t wanted = DEPTH_FACTOR * depth;
+	uint64_t reads = round_up(wanted, BATCHES) / BATCHES;
 
 	/* Any two reads in flight are pages apart, wherever in a page they begin. */
 	run->stride = round_up(run->work->most_bytes, PAGE_BYTES);
@@ -120,7 +125,17 @@ static void choose_sizes(struct run *run)
 	reads = reads > BATCH_LEAST ? reads : BATCH_LEAST;
 	if (work_varies(run->work))
 		reads = least(reads, BUFFER_MOST / BATCHES / run->stride + 1);
+	run->slot_count = BATCHES;
 	run->batch_reads = reads;
+	run->places = BATCHES * reads;
+	if (run->options->batch == OPTION_UNSET)
+		return;
+	run->batch_reads = run->options->batch;
+	if (run->batch_reads * BATCHES < wanted)
+		run->slot_count = round_up(wanted, run->batch_reads) / run->batch_reads;
+	/* Many more than are in flight at a time, so that no two of those share one. */
+	run->places =
+		least(run->slot_count * run->batch_reads, BUFFER_MOST / run->stride + 2 * wanted);
 }
 
 static enum status prepare(struct run *run)
@@ -131,14 +146,18 @@ static enum status prepare(struct run *run)
 	int error;
 
 	choose_sizes(run);
-	places = round_up(BATCHES * run->batch_reads, bench->device_count) / bench->device_count;
+	places = round_up(run->places, bench->device_count) / bench->device_count;
 	for (size_t i = 0; i < bench->device_count; i++) {
 		error = gds_buffer_alloc(&run->buffers[i], bench->devices[i], places * run->stride,
 					 run->options->host_memory ? GDS_BUFFER_HOST : 0);
 		if (error)
 			return fail_library(error);
 	}
-	for (size_t i = 0; i < BATCHES && status == STATUS_OK; i++)
+	run->slots = calloc(run->slot_count, sizeof(*run->slots));
+	if (!run->slots)
+		return fail(STATUS_FAILED, "out of memory: %s: give a smaller --qd",
+			    file_name(run));
+	for (size_t i = 0; i < run->slot_count && status == STATUS_OK; i++)
 		status = prepare_slot(run, i);
 	return status;
 }
@@ -157,7 +176,7 @@ static uint64_t reads_to_start(const struct run *run)
 
 	if (options->count == OPTION_UNSET && options->runtime == OPTION_UNSET)
 		left = run->work->reads;
-	for (size_t i = 0; i < BATCHES && left != OPTION_UNSET; i++)
+	for (size_t i = 0; i < run->slot_count && left != OPTION_UNSET; i++)
 		left -= least(left, run->slots[i].count);
 	return left;
 }
@@ -223,6 +242,7 @@ static enum status start(struct run *run, struct slot *slot)
 	if (error)
 		return fail_library(error);
 	slot->count = count;
+	run->busy++;
 	if (run->left != UINT64_MAX)
 		run->left -= count;
 	return STATUS_OK;
@@ -321,20 +341,12 @@ static enum status turn(struct run *run, struct slot *slot, bool last)
 	if (status == STATUS_OK && run->phase != PHASE_DRAIN)
 		status = collect(run, slot);
 	slot->count = 0;
+	run->busy--;
 	if (status == STATUS_OK && signals_pending())
 		status = fail_signal(file_name(run));
 	if (status == STATUS_OK)
 		advance(run, last && run->left == 0);
 	return status == STATUS_OK ? start(run, slot) : status;
-}
-
-/* Whether no other slot than this has reads in flight. */
-static bool is_last(const struct run *run, const struct slot *slot)
-{
-	for (size_t i = 0; i < BATCHES; i++)
-		if (&run->slots[i] != slot && run->slots[i].count)
-			return false;
-	return true;
 }
 
 static enum status measure(struct run *run)
@@ -344,17 +356,17 @@ static enum status measure(struct run *run)
 
 	begin(run);
 	progress_begin(file_name(run), PROGRESS_STEPS);
-	for (size_t i = 0; i < BATCHES && status == STATUS_OK; i++)
+	for (size_t i = 0; i < run->slot_count && status == STATUS_OK; i++)
 		status = start(run, &run->slots[i]);
 	while (busy && status == STATUS_OK) {
 		busy = false;
-		for (size_t i = 0; i < BATCHES && status == STATUS_OK; i++) {
+		for (size_t i = 0; i < run->slot_count && status == STATUS_OK; i++) {
 			struct slot *slot = &run->slots[i];
 
 			if (!slot->count)
 				continue;
 			busy = true;
-			status = turn(run, slot, is_last(run, slot));
+			status = turn(run, slot, run->busy == 1);
 		}
 	}
 	progress_clear();
@@ -377,10 +389,11 @@ static void read_storage(struct run *run)
 
 static void clean_up(struct run *run)
 {
-	for (size_t i = 0; i < BATCHES; i++) {
+	for (size_t i = 0; run->slots && i < run->slot_count; i++) {
 		gds_batch_destroy(run->slots[i].batch);
 		free(run->slots[i].requests);
 	}
+	free(run->slots);
 	for (size_t i = 0; i < run->bench->device_count; i++)
 		gds_buffer_free(run->buffers[i]);
 }

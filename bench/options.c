@@ -138,6 +138,9 @@ const struct option_spec option_specs[] = {
 	  "tells how many" },
 	{ "align", "SIZE", BENCH, OPTION_SIZE, FIELD(align), 1, MIB(64), NULL, 1,
 	  "what offsets and lengths of the random pieces are multiples of" },
+	{ "batch", "N", BENCH, OPTION_NUMBER, FIELD(batch), 1, 10000000, NULL, OPTION_UNSET,
+	  "reads that are submitted together; with few there are as many batches in flight as keep "
+	  "the queue full (default: half of --qd)" },
 	{ "trace", "TRACE", BENCH, OPTION_TEXT, FIELD(trace), 0, 0, NULL, 0,
 	  "read what the lines of this file say, one \"path offset length\" a line, in their "
 	  "order; empty lines and those that begin with # are passed over" },

@@ -69,6 +69,7 @@ struct options {
 	const char *plot;
 	const char *compare;
 	uint64_t align;
+	uint64_t batch; /* OPTION_UNSET: chosen */
 	uint64_t rounds;
 	uint64_t read_class; /* of enum gds_class */
 	uint64_t no_proof;

@@ -890,6 +890,13 @@ class Work(Case):
         report = self.bench(self.file, "--bs", "4k", "--qd", 17)
         self.assertEqual(report["storage"][0]["depth"], 17)
 
+    def test_batches_of_any_number_of_reads(self):
+        for batch in (1, 3, 100000):
+            with self.subTest(batch=batch):
+                report = self.bench(self.file, "--bs", "512", "--rw", "randread", "--batch", batch,
+                                    "--count", 150000 if batch > 1000 else 500)
+                self.assertEqual(report["reads"], 150000 if batch > 1000 else 500)
+
     def test_several_devices_take_turns(self):
         result = run("bench", self.file, "--json", "--device", "host,host", "--bs", "4k")
         self.assertEqual(result.returncode, OK, result.stderr)
