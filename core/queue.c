@@ -34,14 +34,24 @@ int queue_get(struct gds_reader *reader, dev_t device, struct reader_queue **que
 	struct reader_queue *queue;
 	struct disk disk;
 
-	disk_look(device, &disk);
-	*queue_out = find_queue(reader, disk.number);
-	if (*queue_out)
+	/* Thousands of files are on one device: looking at it costs several system calls. */
+	for (queue = reader->queues; queue; queue = queue->next)
+		if (queue->latest == device)
+			break;
+	if (!queue) {
+		disk_look(device, &disk);
+		queue = find_queue(reader, disk.number);
+	}
+	*queue_out = queue;
+	if (queue) {
+		queue->latest = device;
 		return 0;
+	}
 	queue = calloc(1, sizeof(*queue));
 	if (!queue)
 		return gds_fail_errno(ENOMEM, "cannot read from a device");
 	queue->disk = disk;
+	queue->latest = device;
 	queue->transfer_bytes = disk_transfer_bytes(&disk, (uint32_t)options->transfer_bytes);
 	queue->starved_last = &queue->starved_first;
 	scheduler_add_device(&reader->scheduler, &queue->schedule, &bounds, disk.rotational);

@@ -59,6 +59,7 @@ struct reader_queue {
 	struct schedule_device schedule; /* first: the scheduler hands it back */
 	struct reader_queue *next;
 	struct disk disk;
+	dev_t latest; /* device number of the latest file on it: a partition's, or its own */
 	uint32_t transfer_bytes;  /* most of an operation: what suits the device */
 	struct op *starved_first; /* ready, but for staging memory or depth; in order */
 	struct op **starved_last;
