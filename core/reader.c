@@ -309,7 +309,7 @@ static void hand_over_rest(struct gds_reader *reader)
 {
 	operations_issue(reader);
 	reader->lane->ops->enter(reader->lane, 0);
-	if (operations_copying(reader))
+	if (operations_copying(reader) || reader->held_first)
 		eventfd_write(reader->eventfd, 1);
 }
 
@@ -330,7 +330,10 @@ int reader_drive(struct gds_reader *reader, uint64_t wait_ns)
 		wait_ns = 0;
 	if (wait_ns && reader->next_deadline_ns != UINT64_MAX)
 		wait_ns = min_u64(wait_ns, reader->next_deadline_ns - reader->now_ns);
+	wait_ns = operations_patience(reader, wait_ns);
 
+	if (reader->active && reader->staying)
+		below_take_leases(reader);
 	/* Copies are short, and the lane goes on meanwhile: wait for them first. */
 	copying = operations_copying(reader);
 	err = reader->lane->ops->enter(reader->lane, copying ? 0 : wait_ns);
@@ -340,6 +343,8 @@ int reader_drive(struct gds_reader *reader, uint64_t wait_ns)
 	if (serves_event_loop(reader))
 		hand_over_rest(reader);
 	operations_count(reader);
+	if (reader->active)
+		below_give_leases(reader, !reader->staying);
 	complete_batches(reader);
 	return err;
 }
@@ -366,6 +371,7 @@ static void *progress_main(void *argument)
 {
 	struct gds_reader *reader = argument;
 
+	reader->staying = true;
 	while (run_commands(reader))
 		reader_drive(reader, LANE_WAIT_FOREVER);
 	return NULL;
@@ -387,7 +393,11 @@ int reader_wait(struct gds_reader *reader, struct gds_batch *batch, uint64_t dea
 		now_ns = deadline_ns == UINT64_MAX ? 0 : clock_now_ns();
 		if (now_ns >= deadline_ns)
 			err = -ETIMEDOUT;
+		reader->staying = true;
 		err = reader_drive(reader, err ? 0 : deadline_ns - now_ns) ?: err;
+		reader->staying = false;
+		if (reader->active && (err || atomic_load(&batch->open) == 0))
+			below_give_leases(reader, true);
 		reader_lock(reader);
 		stop_driving(reader);
 	}
@@ -633,6 +643,7 @@ static int wind_up(struct gds_reader *reader, void *argument)
 	reader_drain(reader, NULL);
 	while ((attachment = reader->attachments) != NULL)
 		attachment->detach(attachment);
+	below_close_targets(reader);
 	proofs_forget(reader, NULL);
 	for (int size = 0; size < STAGING_SIZES; size++) {
 		if (reader->staging_slots[size] != LANE_NO_BUFFER)

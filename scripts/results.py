@@ -32,6 +32,7 @@ CMOCKA_STATUS = {"OK": "passed", "SKIPPED": "skipped", "FAILED": "failed", "ERRO
 UNITTEST_BEGIN = re.compile(r"^(\w+) \(([\w.]+)\)")
 UNITTEST_END = re.compile(r"(?:^|\.\.\. .*?)(ok|FAIL|ERROR|expected failure|"
                           r"unexpected success|skipped (['\"])(.*)\2)$")
+UNITTEST_RAN = re.compile(r"^Ran \d+ tests? in ")
 UNITTEST_STATUS = {"ok": "passed", "expected failure": "passed", "FAIL": "failed",
                    "ERROR": "failed", "unexpected success": "failed"}
 KERNEL_END = re.compile(r"^(ok      |FAILED  |HUNG    |skipped ) (\S.*)$")
@@ -122,8 +123,12 @@ def parse_plain(lines):
 def cases_of(program, status, output, why=""):
     """The cases of one program. `status` is passed, failed or skipped, by its exit."""
     lines = output.splitlines()
-    cases = (parse_cmocka(lines) or parse_unittest(lines) or parse_kernel(lines) or
-             parse_plain(lines))
+    # In a VM programs of both kinds run in turn. Only a run of unittest that came to its end
+    # is told from other words in parentheses; one that did not shows by its exit status.
+    cases = parse_cmocka(lines)
+    if not cases or any(UNITTEST_RAN.match(line) for line in lines):
+        cases += parse_unittest(lines)
+    cases = cases or parse_kernel(lines) or parse_plain(lines)
     if not cases:
         reason = why
         if status == "skipped":

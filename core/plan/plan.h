@@ -19,6 +19,15 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/*
+ * How a file lies on devices. Of the `bytes` at `offset`, which are aligned, tells how
+ * many one operation can have: at least one, and fewer than asked for only to end where
+ * a run ends.
+ */
+struct plan_map {
+	uint64_t (*together)(struct plan_map *map, uint64_t offset, uint64_t bytes);
+};
+
 /* What one file allows, when read into one buffer. Alignments and slices: powers of two. */
 struct plan_limits {
 	uint32_t offset_align;   /* of file offsets and lengths; 1 for buffered reads */
@@ -28,6 +37,7 @@ struct plan_limits {
 	uint32_t staged_bytes;   /* most of a staged operation, multiple of offset_align */
 	uint64_t slice_bytes;    /* no direct operation crosses a multiple; 0: all may */
 	bool direct;             /* whether direct operations are possible at all */
+	struct plan_map *map;    /* NULL where the file is one device, or read as a file */
 	/*
 	 * Up to this length offset, place and length alone tell whether a read is one
 	 * direct operation, and it needs nothing but the lane. 0 is always right, and

@@ -119,16 +119,21 @@ static CUstream new_stream(CUcontext context)
 	return stream;
 }
 
-/* NULL is the default stream of the current context. */
+/* NULL, and the handles 1 and 2, are the default streams of the current context. */
+static bool is_default_stream(CUstream stream)
+{
+	return (uintptr_t)stream <= 2;
+}
+
 static CUresult check_stream(CUstream *stream)
 {
 	CUcontext current = fake_current();
 
 	if (!current)
 		return CUDA_ERROR_INVALID_CONTEXT;
-	if (!*stream && !current->default_stream)
+	if (is_default_stream(*stream) && !current->default_stream)
 		current->default_stream = new_stream(current);
-	if (!*stream)
+	if (is_default_stream(*stream))
 		*stream = current->default_stream;
 	return (*stream)->context == current ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
 }
@@ -170,6 +175,12 @@ CUresult fake_cuStreamSynchronize(CUstream stream)
 	CUresult fault = fake_fault("cuStreamSynchronize");
 
 	pthread_mutex_lock(&fake_lock);
+	if (is_default_stream(stream)) {
+		CUresult result = check_stream(&stream);
+
+		if (result != CUDA_SUCCESS)
+			return fake_end(result);
+	}
 	/* What fails is told when it is waited for: it is over in any case. */
 	while (stream->first) {
 		fake_pump();

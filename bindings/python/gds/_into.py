@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import math
+import os
 import sys
 import threading
 from typing import Any, Callable, Dict, Optional, Tuple, Union
@@ -19,25 +21,45 @@ _HOST_TYPES = (_dlpack.CPU, _dlpack.CUDA_HOST, _dlpack.ROCM_HOST)
 _CUDA_LEGACY_STREAM = 1
 
 _cuda_lock = threading.Lock()
-_cuda_devices: Dict[int, Device] = {}
+_cuda_devices: Dict[Tuple[int, int], Device] = {}  # by process and index
 
 
 def _cuda_device(index: int) -> Device:
     with _cuda_lock:
-        if index not in _cuda_devices:
-            _cuda_devices[index] = Device(f"cuda:{index}")
-        return _cuda_devices[index]
+        key = (os.getpid(), index)
+        if key not in _cuda_devices:
+            _cuda_devices[key] = Device(f"cuda:{index}")
+        return _cuda_devices[key]
 
 
-def _cuda_synchronize(stream: int) -> None:
-    """Waits for a stream's work: the library's own copies do not wait for it."""
+def _cuda_synchronize(index: int, stream: int) -> None:
+    """Waits for a stream's work: the library's own copies do not wait for it.
+
+    1 and 2 are the default streams of a context, which is the device's primary one: that
+    of everyone who uses the CUDA runtime.
+    """
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError as error:
-        raise make_error(19, f"cannot wait for a CUDA stream: {error}") from None
-    result = driver.cuStreamSynchronize(ctypes.c_void_p(stream))
-    if result:
-        raise make_error(5, f"cannot wait for CUDA stream {stream}: the driver's error {result}")
+        raise make_error(errno.ENODEV, f"cannot wait for a CUDA stream: {error}") from None
+    device, context = ctypes.c_int(), ctypes.c_void_p()
+
+    def call(name: str, *arguments: Any) -> None:
+        result = getattr(driver, name)(*arguments)
+        if result:
+            message = f"cannot wait for CUDA stream {stream}: {name} failed with {result}"
+            raise make_error(errno.EIO, message)
+
+    call("cuDeviceGet", ctypes.byref(device), index)
+    call("cuDevicePrimaryCtxRetain", ctypes.byref(context), device)
+    try:
+        call("cuCtxPushCurrent_v2", context)
+        try:
+            call("cuStreamSynchronize", ctypes.c_void_p(stream))
+        finally:
+            call("cuCtxPopCurrent_v2", ctypes.byref(context))
+    finally:
+        call("cuDevicePrimaryCtxRelease_v2", device)
 
 
 def _is_torch(tensor: Any) -> bool:
@@ -85,9 +107,9 @@ def _cuda_array_buffer(array: Any) -> Optional[Buffer]:
     address, nbytes = _interface_range(interface)
     if nbytes == 0:
         return None
-    if interface.get("stream") is not None:
-        _cuda_synchronize(interface["stream"])
     index = int(getattr(getattr(array, "device", None), "id", 0))
+    if interface.get("stream") is not None:
+        _cuda_synchronize(index, interface["stream"])
     return _cuda_device(index).import_cuda(address, nbytes, array)
 
 
@@ -114,7 +136,7 @@ def _dlpack_buffer(producer: Any) -> Optional[Buffer]:
         return None
     if kind in _HOST_TYPES:
         return host_device().import_address(taken.data, taken.nbytes, taken.owner)
-    _cuda_synchronize(_CUDA_LEGACY_STREAM)
+    _cuda_synchronize(index, _CUDA_LEGACY_STREAM)
     return _cuda_device(index).import_cuda(taken.data, taken.nbytes, taken.owner)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import builtins
 import ctypes
+import os
 import threading
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
@@ -295,13 +296,13 @@ class Buffer:
 
 
 _host_lock = threading.Lock()
-_host: Optional[Device] = None
+_host: Optional[Tuple[int, Device]] = None
 
 
 def host_device() -> Device:
-    """The device "host", opened once."""
+    """The device "host", opened once in a process."""
     global _host
     with _host_lock:
-        if _host is None:
-            _host = Device("host")
-        return _host
+        if _host is None or _host[0] != os.getpid() or _host[1]._handle is None:
+            _host = (os.getpid(), Device("host"))
+        return _host[1]
