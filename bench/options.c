@@ -29,6 +29,7 @@
 static const char *const path_choices[] = { "auto", "dmabuf", "mapped", "bounce", NULL };
 static const char *const lane_choices[] = { "auto", "uring", "threads", NULL };
 static const char *const shape_choices[] = { "auto", "v2", "v3", NULL };
+static const char *const class_choices[] = { "foreground", "prefetch", "background", NULL };
 static const char *const direction_choices[] = { "read", "randread", NULL };
 
 const struct command_spec command_specs[COMMAND_COUNT] = {
@@ -50,23 +51,26 @@ const struct command_spec command_specs[COMMAND_COUNT] = {
 		"read files into the memory of a device",
 		"Reads each file, or a range of it, into the memory of a device and prints which "
 		"path carried how many bytes, how fast, at what cost, and the checksum of what the "
-		"device then holds. A range that is larger than the buffer is streamed through it "
+		"device then holds. A directory stands for all files below it. A range that is larger than the buffer is streamed through it "
 		"piece by piece. The time is that of the reads alone: allocating and registering "
 		"the buffer, checksums and verification do not count.",
 	},
 	[COMMAND_BENCH] = {
-		"bench", "FILE", 1, 1,
+		"bench", "FILE...", 0, SIZE_MAX,
 		"measure bandwidth, latency and CPU time",
 		"Keeps a queue of reads full and reports bandwidth, reads per second, latency "
-		"percentiles and CPU time. Without --runtime or --count every block of the working "
-		"set is read once; with --runtime it is gone round as often as fits.",
+		"percentiles and CPU time. A directory stands for all files below it. What is read "
+		"is every block of the files, or random pieces of them (--sample), or what a trace "
+		"names (--trace). Without --runtime or --count every block of the working set is "
+		"read once; with --runtime it is gone round as often as fits.",
 	},
 };
 
 const struct option_spec option_specs[] = {
 	{ "device", "DEVICE", ALL, OPTION_TEXT, FIELD(device), 0, 0, NULL, 0,
 	  "the device to read into: BACKEND, BACKEND:INDEX or BACKEND:TEXT, where TEXT is part "
-	  "of its description, such as vulkan:0, vulkan:llvmpipe or host (default: vulkan:0; "
+	  "of its description, such as vulkan:0, vulkan:llvmpipe or host; bench takes several, "
+	  "with commas between them, which reads take turns in (default: vulkan:0; "
 	  "check: every device)" },
 	{ "path", "PATH", ALL, OPTION_CHOICE, FIELD(path), 0, 0, path_choices, 0,
 	  "how the bytes must travel: dmabuf (the drive writes into the device's memory), mapped "
@@ -81,8 +85,11 @@ const struct option_spec option_specs[] = {
 	  "v3 (80-byte descriptions), or auto, the newest that the kernel has" },
 	{ "host-memory", NULL, ALL, OPTION_FLAG, FIELD(host_memory), 0, 0, NULL, 0,
 	  "allocate host pages that the device addresses, also where it has memory of its own" },
-	{ "qd", "N", READ | BENCH, OPTION_NUMBER, FIELD(queue_depth), 1, 4096, NULL, 32,
-	  "most operations in flight" },
+	{ "qd", "N", READ | BENCH, OPTION_NUMBER, FIELD(queue_depth), 0, 4096, NULL, 32,
+	  "operations in flight on each device of storage; 0: as many as saturate it, found by "
+	  "measuring" },
+	{ "class", "CLASS", READ | BENCH, OPTION_CHOICE, FIELD(read_class), 0, 0, class_choices, 0,
+	  "whose reads these are: foreground ones go before prefetch, and that before background" },
 	{ "bs", "SIZE", READ, OPTION_SIZE, FIELD(block_bytes), KIB(4), MIB(64), NULL, MIB(1),
 	  "most bytes of one operation, a multiple of 4k" },
 	{ "bs", "SIZE", BENCH, OPTION_SIZE, FIELD(block_bytes), 1, MIB(64), NULL, MIB(1),
@@ -126,8 +133,26 @@ const struct option_spec option_specs[] = {
 
 	{ "rw", "PATTERN", BENCH, OPTION_CHOICE, FIELD(direction), 0, 0, direction_choices, 0,
 	  "read (in order) or randread (blocks at random)" },
+	{ "sample", "SIZE", BENCH, OPTION_TEXT, FIELD(sample), 0, 0, NULL, 0,
+	  "read random pieces of this size, or of sizes between two, such as 2k-200k; --count "
+	  "tells how many" },
+	{ "align", "SIZE", BENCH, OPTION_SIZE, FIELD(align), 1, MIB(64), NULL, 1,
+	  "what offsets and lengths of the random pieces are multiples of" },
+	{ "batch", "N", BENCH, OPTION_NUMBER, FIELD(batch), 1, 10000000, NULL, OPTION_UNSET,
+	  "reads that are submitted together; with few there are as many batches in flight as keep "
+	  "the queue full (default: half of --qd)" },
+	{ "trace", "TRACE", BENCH, OPTION_TEXT, FIELD(trace), 0, 0, NULL, 0,
+	  "read what the lines of this file say, one \"path offset length\" a line, in their "
+	  "order; empty lines and those that begin with # are passed over" },
+	{ "compare", "PATHS", BENCH, OPTION_TEXT, FIELD(compare), 0, 0, NULL, 0,
+	  "measure these paths in turn, such as mapped,bounce, and print medians and ratios to the "
+	  "first; --runtime is that of one measurement" },
+	{ "rounds", "N", BENCH, OPTION_NUMBER, FIELD(rounds), 1, 1000, NULL, 5,
+	  "how often --compare measures each path" },
+	{ "plot", "FILE", BENCH, OPTION_TEXT, FIELD(plot), 0, 0, NULL, 0,
+	  "draw throughput and latency over time into this SVG file, by gnuplot" },
 	{ "size", "SIZE", BENCH, OPTION_SIZE, FIELD(size), 1, INT64_MAX, NULL, OPTION_UNSET,
-	  "the working set, from the beginning of the file (default: the whole file)" },
+	  "the working set, from the beginning of the files (default: all of them)" },
 	{ "runtime", "TIME", BENCH, OPTION_DURATION, FIELD(runtime), 1, SECONDS(1000000000), NULL,
 	  OPTION_UNSET,
 	  "how long to measure, going round the working set as often as fits "

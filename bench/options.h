@@ -64,6 +64,14 @@ struct options {
 	uint64_t no_checksum;
 	uint64_t no_fallback;
 	uint64_t host_memory;
+	const char *trace;
+	const char *sample; /* as given: a size, or two */
+	const char *plot;
+	const char *compare;
+	uint64_t align;
+	uint64_t batch; /* OPTION_UNSET: chosen */
+	uint64_t rounds;
+	uint64_t read_class; /* of enum gds_class */
 	uint64_t no_proof;
 	uint64_t shape;     /* index among the choices: auto, v2, v3 */
 	uint64_t no_canary; /* no option: the direct path is taken unproven */

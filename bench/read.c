@@ -4,6 +4,7 @@
  * each window poisoned, read, summed, compared and written out as asked.
  */
 #include "commands.h"
+#include "names.h"
 #include "output.h"
 #include "progress.h"
 #include "read_report.h"
@@ -26,6 +27,7 @@
 struct job {
 	const struct options *options;
 	struct setup setup;
+	struct names names;
 	struct gds_buffer *buffer;
 	unsigned char *chunk; /* SOURCE_MOST_BYTES, for what is copied out of the buffer */
 	struct file_report *reports;
@@ -423,8 +425,8 @@ static enum status read_files(struct job *job)
 	enum status worst = STATUS_OK, status;
 	size_t count = 0;
 
-	while (count < job->options->file_count && !signals_pending()) {
-		job->reports[count].name = job->options->files[count];
+	while (count < job->names.count && !signals_pending()) {
+		job->reports[count].name = job->names.list[count];
 		status = read_file(job, &job->reports[count++]);
 		if (worst == STATUS_OK)
 			worst = status;
@@ -436,9 +438,9 @@ static enum status read_files(struct job *job)
 	return worst;
 }
 
-static enum status check_options(const struct options *options)
+static enum status check_options(const struct options *options, size_t file_count)
 {
-	if (options->output && options->file_count > 1)
+	if (options->output && file_count > 1)
 		return fail(STATUS_USAGE,
 			    "several files for one output: --output %s: read one file "
 			    "at a time",
@@ -452,24 +454,28 @@ static enum status check_options(const struct options *options)
 enum status command_read(const struct options *options)
 {
 	struct job job = { .options = options };
-	enum status status = check_options(options);
+	enum status status = names_expand(&job.names, options->files, options->file_count);
 
-	if (status != STATUS_OK)
+	if (status == STATUS_OK)
+		status = check_options(options, job.names.count);
+	if (status == STATUS_OK)
+		status = setup_open(&job.setup, options);
+	if (status != STATUS_OK) {
+		names_free(&job.names);
 		return status;
-	status = setup_open(&job.setup, options);
-	if (status != STATUS_OK)
-		return status;
+	}
 	job.chunk = malloc(SOURCE_MOST_BYTES);
-	job.reports = calloc(options->file_count, sizeof(*job.reports));
+	job.reports = calloc(job.names.count, sizeof(*job.reports));
 	if (job.chunk && job.reports)
 		status = read_files(&job);
 	else
 		status = fail(STATUS_FAILED, "out of memory: gds-bench read: free some memory");
-	for (size_t i = 0; job.reports && i < options->file_count; i++)
+	for (size_t i = 0; job.reports && i < job.names.count; i++)
 		free(job.reports[i].error);
 	free(job.reports);
 	free(job.chunk);
 	gds_buffer_free(job.buffer);
 	setup_close(&job.setup);
+	names_free(&job.names);
 	return status;
 }

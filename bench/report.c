@@ -28,7 +28,7 @@ const struct key_spec key_specs[KEY_COUNT] = {
 	[KEY_LOCKED_MEMORY_BYTES] = { "locked_memory_bytes", CHECK,
 				      "how much memory may be pinned (ulimit -l); null: no limit" },
 	[KEY_LANES] = { "lanes", CHECK, "array of objects with lane, usable and reason" },
-	[KEY_DEVICES] = { "devices", CHECK,
+	[KEY_DEVICES] = { "devices", CHECK | BENCH,
 			  "array of devices, and of backends that have none, with the reason" },
 	[KEY_BACKEND] = { "backend", CHECK, "what the device was found by, such as vulkan" },
 	[KEY_USABLE] = { "usable", CHECK, "whether the lane or path can be used" },
@@ -36,7 +36,7 @@ const struct key_spec key_specs[KEY_COUNT] = {
 			 "why the device, lane or path cannot be used, or what slows it down; may "
 			 "be empty" },
 	[KEY_REMEDY] = { "remedy", CHECK, "what can be done about the reason; may be empty" },
-	[KEY_PATH] = { "path", CHECK,
+	[KEY_PATH] = { "path", CHECK | BENCH,
 		       "in the object of a file: the path that a read takes; in paths and proof: "
 		       "which one" },
 	[KEY_PATHS] = { "paths", CHECK, "array of objects with path, usable, reason and remedy" },
@@ -106,9 +106,13 @@ const struct key_spec key_specs[KEY_COUNT] = {
 			    "CRC-32 of a separate read of the file; null without --verify" },
 	[KEY_VERIFIED] = { "verified", READ, "true: every byte was compared; null: not asked for" },
 	[KEY_OUTPUT] = { "output", READ, "the file that was written; null without --output" },
-	[KEY_RW] = { "rw", BENCH, "read or randread" },
-	[KEY_BS] = { "bs", BENCH, "bytes of one read" },
-	[KEY_QD] = { "qd", BENCH, "most reads in flight" },
+	[KEY_FILE_COUNT] = { "file_count", BENCH, "files that are read; file is the first" },
+	[KEY_RW] = { "rw", BENCH, "read, randread, sample or trace" },
+	[KEY_CLASS] = { "class", BENCH, "foreground, prefetch or background" },
+	[KEY_BS] = { "bs", BENCH, "most bytes of one read" },
+	[KEY_QD] = { "qd", BENCH,
+		     "operations in flight on each device of storage; 0: as many as were found to "
+		     "pay" },
 	[KEY_SIZE] = { "size", BENCH, "bytes of the working set" },
 	[KEY_SEED] = { "seed", BENCH, "of the random offsets" },
 	[KEY_READS] = { "reads", BENCH, "reads that were measured" },
@@ -127,6 +131,20 @@ const struct key_spec key_specs[KEY_COUNT] = {
 	[KEY_P99] = { "p99", BENCH, "in latency_ns: the same of 99 per cent" },
 	[KEY_P99_9] = { "p99_9", BENCH, "in latency_ns: the same of 99.9 per cent" },
 	[KEY_MAX] = { "max", BENCH, "in latency_ns: the most" },
+	[KEY_STORAGE] = { "storage", BENCH,
+			  "array of objects, one for each device of storage that was read from, "
+			  "with name, bytes, operations, merged and depth, of the whole run" },
+	[KEY_NAME] = { "name", BENCH, "in storage: what the kernel calls it" },
+	[KEY_MERGED] = { "merged", BENCH,
+			 "in storage: reads that the operation of the read before brought along" },
+	[KEY_DEPTH] = { "depth", BENCH, "in storage: operations in flight that were allowed" },
+	[KEY_ROUNDS] = { "rounds", BENCH, "with --compare: how often each path was measured" },
+	[KEY_COMPARE] = { "compare", BENCH,
+			  "with --compare, in the place of the figures: array of objects with "
+			  "path, "
+			  "the medians of bytes_per_second, iops, cpu_seconds_per_gib, p50 and p99 "
+			  "(in nanoseconds), and ratio" },
+	[KEY_RATIO] = { "ratio", BENCH, "in compare: of bytes_per_second to the first path's" },
 };
 
 void json_put(json_t *object, enum key key, json_t *value)

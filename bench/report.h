@@ -78,7 +78,9 @@ enum key {
 	KEY_VERIFIED,
 	KEY_OUTPUT,
 	/* bench */
+	KEY_FILE_COUNT,
 	KEY_RW,
+	KEY_CLASS,
 	KEY_BS,
 	KEY_QD,
 	KEY_SIZE,
@@ -95,6 +97,13 @@ enum key {
 	KEY_P99,
 	KEY_P99_9,
 	KEY_MAX,
+	KEY_STORAGE,
+	KEY_NAME,
+	KEY_MERGED,
+	KEY_DEPTH,
+	KEY_ROUNDS,
+	KEY_COMPARE,
+	KEY_RATIO,
 	KEY_COUNT,
 };
 

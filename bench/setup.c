@@ -98,6 +98,7 @@ struct gds_batch_options batch_options(const struct options *options, size_t cap
 		.path = (uint32_t)options->path,
 		.flags = options->no_fallback ? GDS_BATCH_NO_FALLBACK : 0,
 		.capacity = capacity,
+		.read_class = (uint32_t)options->read_class,
 	};
 }
 

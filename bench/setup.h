@@ -10,7 +10,8 @@
 
 #define DEFAULT_DEVICE "vulkan:0"
 
-#define PAGE_BYTES 4096u
+#define PAGE_BYTES          4096u
+#define MOST_TRANSFER_BYTES ((uint64_t)64 << 20)
 
 struct setup {
 	struct gds_reader *reader;

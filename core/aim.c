@@ -22,6 +22,7 @@ void aim_give_chunk(struct op *op)
 		return;
 	staging_give(op->pool, op->chunk);
 	op->chunk = STAGING_NONE;
+	((struct reader_queue *)op->run->device)->chunks--;
 }
 
 static struct reader_device *device_of(const struct op *op)
@@ -42,6 +43,7 @@ static struct scratch *scratch_of(const struct op *op)
 
 static int take_chunk(struct gds_reader *reader, struct op *op)
 {
+	struct reader_queue *queue = (struct reader_queue *)op->run->device;
 	enum staging_size size = staging_size_for(op->io.length);
 	struct reader_device *device = device_of(op);
 	int err;
@@ -56,8 +58,14 @@ static int take_chunk(struct gds_reader *reader, struct op *op)
 		op->pool = &reader->staging[size];
 		op->path = GDS_PATH_BOUNCE;
 	}
+	/* A slow device must not come to hold all chunks. */
+	if (queue->chunks && queue->chunks >= op->pool->count / reader->scheduler.busy)
+		return -EAGAIN;
 	op->chunk = staging_take(op->pool);
-	return op->chunk == STAGING_NONE ? -EAGAIN : 0;
+	if (op->chunk == STAGING_NONE)
+		return -EAGAIN;
+	queue->chunks++;
+	return 0;
 }
 
 /* ---- The path dmabuf ---- */
@@ -282,7 +290,7 @@ int aim_op(struct gds_reader *reader, struct op *op)
 struct lane_read aim_lane_read(const struct gds_reader *reader, const struct op *op)
 {
 	struct lane_read lane_read = {
-		.token = (uint64_t)(op - reader->ops),
+		.token = (uintptr_t)op,
 		.length = op->io.length,
 	};
 	const struct backend_memory *memory;

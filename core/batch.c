@@ -27,12 +27,14 @@ static int reserve(struct gds_batch *batch, size_t capacity)
 
 	if (capacity <= batch->capacity)
 		return 0;
+	if (capacity >= SCHEDULE_NONE)
+		return gds_fail(EINVAL, "a batch has room for %u reads at most", SCHEDULE_NONE - 1);
 	capacity = max_u64(capacity, max_u64(2 * batch->capacity, FIRST_CAPACITY));
-	reads = reallocarray(batch->run.reads, capacity, sizeof(*reads));
+	reads = reallocarray(batch->reads, capacity, sizeof(*reads));
 	if (!reads)
 		return gds_fail_errno(ENOMEM, "cannot make room for %zu reads in a batch",
 				      capacity);
-	batch->run.reads = reads;
+	batch->reads = reads;
 	batch->capacity = capacity;
 	return 0;
 }
@@ -53,6 +55,11 @@ int gds_batch_create(struct gds_batch **batch_out, struct gds_reader *reader,
 		memcpy(&full, options, min_u64(options->size, sizeof(full)));
 	if (full.path >= GDS_PATH_COUNT)
 		return gds_fail(EINVAL, "gds_batch_create: there is no path %u", full.path);
+	if (full.read_class >= GDS_CLASS_COUNT || full.reserved)
+		return gds_fail(EINVAL,
+				"gds_batch_create: there is no class %u, or a reserved "
+				"field is not 0",
+				full.read_class);
 	if (full.flags & ~(uint32_t)GDS_BATCH_NO_FALLBACK)
 		return gds_fail(EINVAL, "gds_batch_create: unknown flags 0x%x", full.flags);
 	batch = calloc(1, sizeof(*batch));
@@ -65,6 +72,10 @@ int gds_batch_create(struct gds_batch **batch_out, struct gds_reader *reader,
 	}
 	batch->path = full.path;
 	batch->flags = full.flags;
+	batch->class = (enum schedule_class)full.read_class;
+	batch->deadline_ns = full.deadline_ns;
+	batch->runs = &batch->only;
+	batch->run_capacity = 1;
 	batch->reader = reader;
 	reader_get(reader);
 	*batch_out = batch;
@@ -76,9 +87,9 @@ static enum batch_state state_of(struct gds_batch *batch)
 {
 	enum batch_state state;
 
-	pthread_mutex_lock(&batch->reader->lock);
+	reader_lock(batch->reader);
 	state = batch->state;
-	pthread_mutex_unlock(&batch->reader->lock);
+	reader_unlock(batch->reader);
 	return state;
 }
 
@@ -108,31 +119,80 @@ static int check_request(const struct gds_request *request, size_t index)
 static void fill_read(struct read *read, struct gds_batch *batch, struct route *route,
 		      const struct gds_request *request)
 {
-	*read = (struct read){
-		.limits = &route->limits,
-		.route = route,
-		.batch = batch,
-		.offset = request->offset,
-		.length = request->length,
-		.buffer_offset = request->buffer_offset,
-		.user_data = request->user_data,
-	};
+	read->route = route;
+	read->batch = batch;
+	read->limits = &route->limits;
+	read->offset = request->offset;
+	read->length = request->length;
+	read->buffer_offset = request->buffer_offset;
+	read->user_data = request->user_data;
+	memset(&read->outcome, 0, sizeof(*read) - offsetof(struct read, outcome));
 }
 
-/* Gives back what reads [first, end) hold of their routes. */
-static void put_routes(struct gds_batch *batch, size_t first, size_t end)
+/* Gives back what the reads from `first` on hold of their routes. */
+static void put_routes(struct gds_batch *batch, size_t first)
 {
-	struct read *reads = batch->run.reads;
-	size_t streak = first;
+	struct batch_hold *hold;
+	size_t reads;
 
-	for (size_t i = first; i < end; i++) {
-		if (reads[i].route == reads[streak].route)
-			continue;
-		route_put(reads[streak].route, i - streak);
-		streak = i;
+	while (batch->hold_count > 0) {
+		hold = &batch->holds[batch->hold_count - 1];
+		if (hold->first + hold->count <= first)
+			break;
+		reads = hold->count;
+		hold->count = hold->first < first ? first - hold->first : 0;
+		route_put(hold->route, reads - hold->count);
+		if (hold->count > 0)
+			break;
+		batch->hold_count--;
 	}
-	if (streak < end)
-		route_put(reads[streak].route, end - streak);
+}
+
+/* Room to note one more streak of reads with the same route. */
+static int reserve_hold(struct gds_batch *batch)
+{
+	size_t capacity = batch->hold_capacity ? 2 * batch->hold_capacity : 4;
+	struct batch_hold *holds;
+
+	if (batch->hold_count < batch->hold_capacity)
+		return 0;
+	holds = reallocarray(batch->holds, capacity, sizeof(*holds));
+	if (!holds)
+		return gds_fail_errno(ENOMEM, "cannot make room in a batch");
+	batch->holds = holds;
+	batch->hold_capacity = capacity;
+	return 0;
+}
+
+/* Notes that `count` reads, which are the batch's last, hold the route. */
+static void note_hold(struct gds_batch *batch, struct route *route, size_t count)
+{
+	struct batch_hold *last = &batch->holds[batch->hold_count];
+
+	if (batch->hold_count > 0 && last[-1].route == route) {
+		last[-1].count += count;
+		return;
+	}
+	*last = (struct batch_hold){ route, batch->count - count, count };
+	batch->hold_count++;
+}
+
+/* How many requests name the same file and buffer as the first, and lie within both. */
+static size_t fill_streak(struct gds_batch *batch, struct route *route,
+			  const struct gds_request *requests, size_t count)
+{
+	const struct gds_request first = requests[0];
+	const uint64_t bytes = first.buffer->memory->bytes;
+	struct read *reads = batch->reads + batch->count;
+	size_t i = 0;
+
+	while (i < count && requests[i].file == first.file && requests[i].buffer == first.buffer &&
+	       range_fits(requests[i].buffer_offset, requests[i].length, bytes) &&
+	       range_fits(requests[i].offset, requests[i].length, INT64_MAX)) {
+		fill_read(&reads[i], batch, route, &requests[i]);
+		i++;
+	}
+	return i;
 }
 
 /*
@@ -143,26 +203,22 @@ static int add_streak(struct gds_batch *batch, const struct gds_request *request
 		      size_t *index)
 {
 	const struct gds_request *first = &requests[*index];
-	struct read *reads = batch->run.reads + batch->run.count;
 	struct route *route;
-	size_t i = 0;
+	size_t added;
 	int err = check_request(first, *index);
 
+	if (!err)
+		err = reserve_hold(batch);
+	if (!err)
+		err = route_get(batch->reader, first->file, first->buffer, batch->path, &route);
 	if (err)
 		return err;
-	err = route_get(batch->reader, first->file, first->buffer, batch->path, &route);
-	if (err)
-		return err;
-	do {
-		fill_read(&reads[i], batch, route, &first[i]);
-		i++;
-	} while (*index + i < count && first[i].file == first->file &&
-		 first[i].buffer == first->buffer &&
-		 (err = check_request(&first[i], *index + i)) == 0);
-	route_hold(route, i - 1); /* route_get() gave the first */
-	batch->run.count += i;
-	*index += i;
-	return err;
+	added = fill_streak(batch, route, first, count - *index);
+	route_hold(route, added - 1); /* route_get() gave the first */
+	batch->count += added;
+	note_hold(batch, route, added);
+	*index += added;
+	return 0;
 }
 
 ssize_t gds_batch_add(struct gds_batch *batch, const struct gds_request *requests, size_t count)
@@ -179,13 +235,13 @@ ssize_t gds_batch_add(struct gds_batch *batch, const struct gds_request *request
 	if (state_of(batch) != BATCH_IDLE)
 		return gds_fail(EBUSY, "gds_batch_add: the batch was submitted; wait for it and "
 				       "reset it first");
-	before = batch->run.count;
+	before = batch->count;
 	err = reserve(batch, before + count);
 	while (!err && index < count)
 		err = add_streak(batch, requests, count, &index);
 	if (err) {
-		put_routes(batch, before, batch->run.count);
-		batch->run.count = before;
+		put_routes(batch, before);
+		batch->count = before;
 		return err;
 	}
 	return (ssize_t)before;
@@ -193,66 +249,129 @@ ssize_t gds_batch_add(struct gds_batch *batch, const struct gds_request *request
 
 /* ---- Submitting ---- */
 
-/* Cuts the read to the file's size, and readies it to be planned. */
-static bool prepare_read(struct read *read, int64_t file_bytes)
+/* The batch's run on the device of storage, made if it has none there yet. */
+static struct schedule_run *run_on(struct gds_batch *batch, struct reader_queue *queue)
 {
-	uint64_t bytes = (uint64_t)file_bytes;
+	size_t capacity = 2 * batch->run_capacity;
+	struct schedule_run *runs;
 
-	if (file_bytes < 0) {
-		read->error = (int32_t)file_bytes;
-		read->error_offset = read->offset;
-		return false;
+	for (size_t i = 0; i < batch->run_count; i++)
+		if (batch->runs[i].device == &queue->schedule)
+			return &batch->runs[i];
+	if (batch->run_count == batch->run_capacity) {
+		runs = calloc(capacity, sizeof(*runs));
+		if (!runs)
+			return NULL;
+		memcpy(runs, batch->runs, batch->run_count * sizeof(*runs));
+		if (batch->runs != &batch->only)
+			free(batch->runs);
+		batch->runs = runs;
+		batch->run_capacity = capacity;
 	}
-	if (read->offset >= bytes)
-		read->length = 0;
-	else
-		read->length = min_u64(read->length, bytes - read->offset);
-	read->short_at = read->length;
-	read->plan = (struct plan){
-		.offset = read->offset,
-		.place = read->buffer_offset,
-		.left = read->length,
-	};
-	return read->length > 0;
+	runs = &batch->runs[batch->run_count++];
+	schedule_run_init(runs, &queue->schedule, batch->reads, batch->class);
+	return runs;
 }
 
-/* Returns how many reads there are to do. */
-static size_t prepare_reads(struct gds_batch *batch)
+/* A read that is complete as it is submitted. */
+static void end_at_once(struct gds_batch *batch, struct read *read, uint64_t now_ns)
+{
+	read->outcome.issued_ns = now_ns;
+	read->outcome.completed_ns = now_ns;
+	atomic_store_explicit(&read->done, true, memory_order_relaxed);
+	if (read->error && batch->failures++ == 0)
+		batch->first_failure = (size_t)(read - batch->reads);
+}
+
+/* The reads in a row that name a file which cannot be read. Returns how many there are to do. */
+static size_t fail_hold(struct gds_batch *batch, const struct batch_hold *hold, int error,
+			uint64_t now_ns)
+{
+	for (size_t i = 0; i < hold->count; i++) {
+		struct read *read = &batch->reads[hold->first + i];
+
+		read->error = (int16_t)error;
+		read->outcome.error_offset = read->offset;
+		end_at_once(batch, read, now_ns);
+	}
+	return 0;
+}
+
+/* Cuts reads of one file to its size, and puts those that are not empty into the run. */
+static size_t prepare_hold(struct gds_batch *batch, const struct batch_hold *hold,
+			   struct schedule_run *run, uint64_t file_bytes, uint64_t now_ns)
+{
+	struct schedule_list list = schedule_list_of(run);
+	struct read *read = &batch->reads[hold->first];
+	struct read *end = read + hold->count;
+	uint32_t index = (uint32_t)hold->first;
+	size_t open = 0;
+
+	for (; read < end; read++, index++) {
+		if (read->offset >= file_bytes)
+			read->length = 0;
+		else
+			read->length = min_u64(read->length, file_bytes - read->offset);
+		read->short_at = read->length;
+		if (read->length == 0) {
+			end_at_once(batch, read, now_ns);
+			continue;
+		}
+		schedule_list_append(&list, index, read);
+		open++;
+	}
+	schedule_list_keep(&list, run, (uint32_t)open);
+	return open;
+}
+
+/* Sorts the reads by the devices that they are on. Returns how many there are to do. */
+static ssize_t prepare_reads(struct gds_batch *batch)
 {
 	const uint64_t stamp = atomic_fetch_add(&submissions, 1) + 1;
 	const uint64_t now_ns = clock_now_ns();
 	struct counters *counters = &batch->reader->counters;
-	const struct route *route = NULL;
-	int64_t file_bytes = 0;
 	size_t open = 0;
 
 	batch->failures = 0;
-	for (size_t i = 0; i < batch->run.count; i++) {
-		struct read *read = &batch->run.reads[i];
+	batch->run_count = 0;
+	batch->expires_ns =
+		batch->deadline_ns > UINT64_MAX - now_ns ? UINT64_MAX : now_ns + batch->deadline_ns;
+	for (size_t i = 0; i < batch->hold_count; i++) {
+		const struct batch_hold *hold = &batch->holds[i];
+		const struct reader_file *file = hold->route->file;
+		int64_t file_bytes = file ? file_bytes_since(file->file, stamp) : -EBADF;
+		struct schedule_run *run;
 
-		if (read->route != route) {
-			route = read->route;
-			file_bytes =
-				route->file ? file_bytes_since(route->file->file, stamp) : -EBADF;
-		}
-		if (prepare_read(read, file_bytes)) {
-			open++;
+		if (file_bytes < 0) {
+			open += fail_hold(batch, hold, (int)file_bytes, now_ns);
 			continue;
 		}
-		read->issued_ns = now_ns;
-		read->completed_ns = now_ns;
-		atomic_store_explicit(&read->done, true, memory_order_relaxed);
-		if (read->error && batch->failures++ == 0)
-			batch->first_failure = i;
+		run = run_on(batch, file->queue);
+		if (!run)
+			return gds_fail_errno(ENOMEM, "cannot submit a batch");
+		open += prepare_hold(batch, hold, run, (uint64_t)file_bytes, now_ns);
 	}
-	atomic_fetch_add(&counters->reads_at_once, batch->run.count - open);
-	atomic_fetch_add(&counters->reads_failed_at_once, batch->failures);
-	return open;
+	if (batch->count > open) {
+		atomic_fetch_add(&counters->reads_at_once, batch->count - open);
+		atomic_fetch_add(&counters->reads_failed_at_once, batch->failures);
+	}
+	return (ssize_t)open;
+}
+
+/* Runs without a read are not queued. */
+static void drop_empty_runs(struct gds_batch *batch)
+{
+	size_t count = 0;
+
+	for (size_t i = 0; i < batch->run_count; i++)
+		if (batch->runs[i].last != SCHEDULE_NONE)
+			batch->runs[count++] = batch->runs[i];
+	batch->run_count = count;
 }
 
 int gds_batch_submit(struct gds_batch *batch)
 {
-	size_t open;
+	ssize_t open;
 	int err;
 
 	if (!batch)
@@ -266,7 +385,10 @@ int gds_batch_submit(struct gds_batch *batch)
 	if (reader_closed(batch->reader))
 		return gds_fail(ESHUTDOWN, "gds_batch_submit: the batch's reader was closed");
 	open = prepare_reads(batch);
-	atomic_store(&batch->open, open);
+	if (open < 0)
+		return (int)open;
+	drop_empty_runs(batch);
+	atomic_store_explicit(&batch->open, (size_t)open, memory_order_relaxed);
 	if (open > 0)
 		return reader_submit(batch->reader, batch);
 	batch_signal(batch);
@@ -323,14 +445,12 @@ void batch_signal(struct gds_batch *batch)
 
 bool batch_uses(const struct gds_batch *batch, const struct attachment *attachment)
 {
-	const struct route *route = NULL;
+	const struct route *route;
 
 	if (!attachment)
 		return true;
-	for (size_t i = 0; i < batch->run.count; i++) {
-		if (batch->run.reads[i].route == route)
-			continue;
-		route = batch->run.reads[i].route;
+	for (size_t i = 0; i < batch->hold_count; i++) {
+		route = batch->holds[i].route;
 		if (route->file && (&route->file->attachment == attachment ||
 				    &route->buffer->attachment == attachment))
 			return true;
@@ -403,7 +523,7 @@ int gds_batch_wait(struct gds_batch *batch, int64_t timeout_ns)
 	err = reader_wait(batch->reader, batch, deadline_ns);
 	if (err)
 		gds_fail_errno(-err, "waiting for a batch of %zu reads, of which %zu are not done",
-			       batch->run.count, atomic_load(&batch->open));
+			       batch->count, atomic_load(&batch->open));
 	return err;
 }
 
@@ -441,10 +561,14 @@ int gds_batch_cancel(struct gds_batch *batch)
 
 size_t gds_batch_count(const struct gds_batch *batch)
 {
-	return batch ? batch->run.count : 0;
+	return batch ? batch->count : 0;
 }
 
 _Static_assert(READ_PATHS == GDS_PATH_COUNT - 1, "a read counts the bytes of each path");
+_Static_assert(offsetof(struct gds_result, completed_ns) -
+			       offsetof(struct gds_result, path_bytes[1]) ==
+		       offsetof(struct read_outcome, completed_ns),
+	       "a read's outcome is laid out like the end of a result");
 
 static void say_failure(const struct read *read)
 {
@@ -462,12 +586,13 @@ static void say_failure(const struct read *read)
 		gds_fail(ESTALE,
 			 "%s changed while it was read from the drives below it, at offset %" PRIu64
 			 ": read it while nobody writes it, or let it take another path",
-			 route->file->file->path, read->error_offset);
+			 route->file->file->path, read->outcome.error_offset);
 	else
 		gds_fail_errno(-read->error,
-			       "reading %s failed at offset %" PRIu64 " (of %" PRIu64
-			       " bytes at %" PRIu64 ")",
-			       route->file->file->path, read->error_offset, read->length,
+			       "reading %s on %s failed at offset %" PRIu64 " (in %" PRIu32
+			       " bytes from there, of %" PRIu64 " at %" PRIu64 ")",
+			       route->file->file->path, route->file->queue->disk.name,
+			       read->outcome.error_offset, read->error_length, read->length,
 			       read->offset);
 }
 
@@ -477,22 +602,20 @@ int gds_batch_result(struct gds_batch *batch, size_t index, struct gds_result *r
 
 	if (!batch || !result)
 		return gds_fail(EINVAL, "gds_batch_result: batch and result must not be NULL");
-	if (index >= batch->run.count)
+	if (index >= batch->count)
 		return gds_fail(EINVAL, "gds_batch_result: there is no read %zu in a batch of %zu",
-				index, batch->run.count);
-	read = &batch->run.reads[index];
+				index, batch->count);
+	read = &batch->reads[index];
 	if (!atomic_load_explicit(&read->done, memory_order_acquire))
 		return gds_fail(EINPROGRESS, "gds_batch_result: read %zu is not done", index);
-	*result = (struct gds_result){
-		.bytes = read->error ? read->error : (int64_t)read->short_at,
-		.user_data = read->user_data,
-		.error_offset = read->error_offset,
-		.issued_ns = read->issued_ns,
-		.completed_ns = read->completed_ns,
-	};
-	memcpy(&result->path_bytes[1], read->path_bytes, sizeof(read->path_bytes));
-	if (read->error)
+	result->bytes = (int64_t)read->short_at;
+	result->user_data = read->user_data;
+	result->path_bytes[GDS_PATH_AUTO] = 0;
+	memcpy(&result->path_bytes[1], &read->outcome, sizeof(read->outcome));
+	if (read->error) {
+		result->bytes = read->error;
 		say_failure(read);
+	}
 	return 0;
 }
 
@@ -511,8 +634,8 @@ static void empty(struct gds_batch *batch)
 {
 	struct batch_signal *signal;
 
-	put_routes(batch, 0, batch->run.count);
-	batch->run.count = 0;
+	put_routes(batch, 0);
+	batch->count = 0;
 	batch->failures = 0;
 	batch->state = BATCH_IDLE;
 	release_streams(batch);
@@ -564,7 +687,10 @@ void gds_batch_destroy(struct gds_batch *batch)
 	}
 	empty(batch);
 	reader_put(batch->reader);
-	free(batch->run.reads);
+	free(batch->reads);
+	free(batch->holds);
+	if (batch->runs != &batch->only)
+		free(batch->runs);
 	free(batch);
 }
 

@@ -23,6 +23,17 @@ const char *gds_path_name(enum gds_path path)
 	return (unsigned)path < GDS_PATH_COUNT ? names[path] : "unknown";
 }
 
+const char *gds_class_name(enum gds_class read_class)
+{
+	static const char *const names[GDS_CLASS_COUNT] = {
+		[GDS_CLASS_FOREGROUND] = "foreground",
+		[GDS_CLASS_PREFETCH] = "prefetch",
+		[GDS_CLASS_BACKGROUND] = "background",
+	};
+
+	return (unsigned)read_class < GDS_CLASS_COUNT ? names[read_class] : "unknown";
+}
+
 const char *gds_lane_name(enum gds_lane lane)
 {
 	static const char *const names[] = {

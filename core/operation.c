@@ -6,20 +6,32 @@
  * What a landed operation did not bring - the storage gave fewer bytes, asked to
  * be tried again, or refused the way of reading - becomes its `rest`, which the
  * same operation then works off, cut anew within the route's limits of then.
+ *
+ * An operation may serve several reads, neighbours in the file and in memory. It
+ * lets go of each when that one's bytes are there. Where it fails, it goes on with
+ * one read after the other, so that a bad one does not take its neighbours along.
  */
 #include "base/bits.h"
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/probe.h"
 #include "memory/buffer.h"
 #include "reader.h"
 #include "storage/file.h"
+#include "tell.h"
 
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 
 #define REAP_AT_ONCE 64
+
+#define likely(condition)   __builtin_expect(!!(condition), 1)
+#define unlikely(condition) __builtin_expect(!!(condition), 0)
+
+/* Operations for one device before the next one has its turn. */
+#define TURN_OPERATIONS 16
 
 /* Times that an operation is issued again without a byte of progress. */
 #define ATTEMPTS_MAX 64
@@ -30,7 +42,7 @@
 
 size_t reader_operations(const struct gds_reader *reader)
 {
-	return (size_t)reader->options.queue_depth + reader->staging[STAGING_SMALL].count +
+	return (size_t)reader->scheduler.most + reader->staging[STAGING_SMALL].count +
 	       reader->staging[STAGING_LARGE].count;
 }
 
@@ -45,7 +57,6 @@ int operations_open(struct gds_reader *reader)
 		reader->ops[i].next = reader->free_ops;
 		reader->free_ops = &reader->ops[i];
 	}
-	reader->starved_last = &reader->starved_first;
 	reader->held_last = &reader->held_first;
 	return 0;
 }
@@ -65,75 +76,129 @@ static int make_visible(struct read *read)
 	const struct backend_ops *ops = memory->device->ops;
 	int err = 0;
 
-	if (read->path_bytes[GDS_PATH_MAPPED - 1] && memory->needs_publish)
+	if (read->outcome.path_bytes[GDS_PATH_MAPPED - 1] && memory->needs_publish)
 		err = ops->publish(memory, read->buffer_offset, read->length);
-	if (!err && read->path_bytes[GDS_PATH_DMABUF - 1] && ops->acquire)
+	if (!err && read->outcome.path_bytes[GDS_PATH_DMABUF - 1] && ops->acquire)
 		err = ops->acquire(memory, read->buffer_offset, read->length);
 	return err;
 }
 
-static void finish_read(struct gds_reader *reader, struct read *read)
+static struct reader_queue *queue_of(const struct op *op)
 {
-	struct gds_batch *batch = read->batch;
-	size_t index = (size_t)(read - batch->run.reads);
-	struct counters *counters = &reader->counters;
-
-	if (!read->error)
-		read->error = make_visible(read);
-	counter_add(&counters->reads, 1);
-	if (read->error) {
-		counter_add(read->error == -ECANCELED ? &counters->reads_cancelled
-						      : &counters->reads_failed,
-			    1);
-		if (batch->failures++ == 0 || index < batch->first_failure)
-			batch->first_failure = index;
-	}
-	read->completed_ns = reader->now_ns;
-	atomic_store_explicit(&read->done, true, memory_order_release);
-	if (atomic_fetch_sub_explicit(&batch->open, 1, memory_order_release) == 1) {
-		/* Its owner may free it, or submit it anew. */
-		scheduler_remove(&reader->scheduler, &batch->run);
-		batch->next = reader->completed;
-		reader->completed = batch;
-	}
+	return (struct reader_queue *)op->run->device;
 }
 
-static void fail_read(struct read *read, int error, uint64_t offset)
+/* Reads of the batch are done. The driver alone counts them. */
+static void close_reads(struct gds_reader *reader, struct gds_batch *batch, size_t count)
 {
-	if (read->error && read->error_offset <= offset)
+	size_t open = atomic_load_explicit(&batch->open, memory_order_relaxed) - count;
+
+	atomic_store_explicit(&batch->open, open, memory_order_release);
+	if (open > 0)
 		return;
-	read->error = error;
-	read->error_offset = offset;
+	deadline_remove(batch);
+	batch->next = reader->completed;
+	reader->completed = batch;
+}
+
+static void count_failure(struct gds_reader *reader, const struct read *read)
+{
+	struct counters *counters = &reader->counters;
+	struct gds_batch *batch = read->batch;
+	size_t index = (size_t)(read - batch->reads);
+
+	counter_add(read->error == -ECANCELED ? &counters->reads_cancelled
+					      : &counters->reads_failed,
+		    1);
+	if (read->error == -ETIMEDOUT && batch->deadline_ns)
+		counter_add(&counters->reads_expired, 1);
+	counter_add(&read->route->file->queue->counters.reads_failed, 1);
+	if (batch->failures++ == 0 || index < batch->first_failure)
+		batch->first_failure = index;
+}
+
+static inline void count_read(struct gds_reader *reader, const struct read *read,
+			      struct reader_queue *queue)
+{
+	enum schedule_class class = read->batch->class;
+
+	counter_add(&reader->counters.class_reads[class], 1);
+	if (!read->error)
+		counter_add(&reader->counters.class_bytes[class], read->short_at);
+	counter_add(&queue->counters.reads, 1);
+	if (read->outcome.issued_ns)
+		counter_add(&reader->counters.class_ns[class],
+			    reader->now_ns - read->outcome.issued_ns);
+}
+
+static void finish_read(struct gds_reader *reader, struct read *read)
+{
+	if (!read->error)
+		read->error = (int16_t)make_visible(read);
+	count_read(reader, read, read->route->file->queue);
+	if (read->error)
+		count_failure(reader, read);
+	read->outcome.completed_ns = reader->now_ns;
+	GDS_PROBE3(read_end, read, read->error ? read->error : (int64_t)read->short_at,
+		   reader->now_ns - read->outcome.issued_ns);
+	if (unlikely(reader->tells))
+		tell_done(read);
+	atomic_store_explicit(&read->done, true, memory_order_release);
+	close_reads(reader, read->batch, 1);
+}
+
+static void fail_read(struct read *read, int error, uint64_t offset, uint32_t length)
+{
+	if (read->error && read->outcome.error_offset <= offset)
+		return;
+	read->error = (int16_t)error;
+	read->outcome.error_offset = offset;
+	read->error_length = length;
+}
+
+/* The operation has nothing left to do for the read. */
+static void let_go(struct gds_reader *reader, struct read *read)
+{
+	if (--read->operations == 0)
+		finish_read(reader, read);
+}
+
+/* Goes over to the next of the reads that the operation serves. */
+static void leave_read(struct gds_reader *reader, struct op *op)
+{
+	struct read *read = op->read;
+
+	op->read = &op->run->reads[read->next];
+	op->reads--;
+	let_go(reader, read);
 }
 
 /* The operation has nothing left to do. */
 static void release_op(struct gds_reader *reader, struct op *op)
 {
-	struct read *read = op->read;
-
 	if (op->chunk != STAGING_NONE)
 		aim_give_chunk(op);
+	while (op->reads > 1)
+		leave_read(reader, op);
 	op->next = reader->free_ops;
 	reader->free_ops = op;
-	if (--read->operations == 0 && (read->plan.left == 0 || read->error))
-		finish_read(reader, read);
+	let_go(reader, op->read);
 }
 
 /* ---- Into the lane ---- */
 
 /* The read of an operation straight into host pages: by far the most, so in line. */
-static struct lane_read mapped_read(const struct gds_reader *reader, const struct op *op)
+static inline struct lane_read mapped_read(const struct op *op)
 {
 	const struct route *route = op->read->route;
-	const struct reader_buffer *buffer = route->buffer;
 
 	return (struct lane_read){
-		.token = (uint64_t)(op - reader->ops),
+		.token = (uintptr_t)op,
 		.offset = op->io.offset,
-		.address = (char *)buffer->buffer->memory->host + op->io.place,
+		.address = route->host + op->io.place,
 		.length = op->io.length,
 		.file = route->file->slot,
-		.buffer = buffer->slots[op->io.place / SLICE_BYTES],
+		.buffer = route->buffer->slots[op->io.place / SLICE_BYTES],
 	};
 }
 
@@ -141,14 +206,11 @@ static void queue_op(struct gds_reader *reader, struct op *op, const struct lane
 {
 	op->file_slot = lane_read->file;
 	op->in_lane = true;
-	counter_add(&reader->counters.operations, 1);
+	counter_add(&queue_of(op)->counters.operations, 1);
+	GDS_PROBE5(op_issue, op, op->read, op->io.offset, op->io.length, op->path);
+	if (unlikely(reader->tells))
+		tell_queued(reader, op);
 	reader->lane->ops->queue(reader->lane, lane_read);
-}
-
-static void fail_op(struct gds_reader *reader, struct op *op, int error)
-{
-	fail_read(op->read, error, op->io.offset + op->io.skip);
-	release_op(reader, op);
 }
 
 /* Puts what of the operation is not there after `got` wanted bytes back to its rest. */
@@ -161,11 +223,75 @@ static void return_to_rest(struct op *op, uint32_t got)
 	};
 }
 
+/* Cuts the next piece off the rest: of all its reads, or of one where it goes apart. */
+static void cut_rest(struct op *op)
+{
+	uint64_t end = op->rest.place + op->rest.left;
+	struct plan piece = op->rest;
+
+	if (op->apart && op->reads > 1)
+		piece.left = read_place_end(op->read) - piece.place;
+	plan_next(&piece, op->read->limits, &op->io);
+	op->rest = (struct plan){
+		.offset = piece.offset,
+		.place = piece.place,
+		.left = end - piece.place,
+	};
+}
+
 /* Cuts the operation anew, within what its route takes by now. It holds no chunk. */
 static void recut(struct op *op)
 {
 	return_to_rest(op, 0);
-	plan_next(&op->rest, op->read->limits, &op->io);
+	cut_rest(op);
+}
+
+/*
+ * Passes over reads of the operation that have failed, from the beginning of its rest
+ * on. False where there is no other: then it is released.
+ */
+static bool skip_failed(struct gds_reader *reader, struct op *op)
+{
+	uint64_t left;
+
+	for (; op->read->error; leave_read(reader, op)) {
+		if (op->reads == 1) {
+			release_op(reader, op);
+			return false;
+		}
+		left = read_place_end(op->read) - op->rest.place;
+		op->rest.offset += left;
+		op->rest.place += left;
+		op->rest.left -= left;
+	}
+	return true;
+}
+
+static void continue_op(struct gds_reader *reader, struct op *op);
+
+/* Fails all that the operation serves: there is no way at all for it. */
+static void fail_reads(struct gds_reader *reader, struct op *op, int error)
+{
+	struct read *read = op->read;
+
+	for (uint32_t i = 0; i < op->reads; i++, read = &op->run->reads[read->next])
+		fail_read(read, error, max_u64(op->io.offset + op->io.skip, read->offset),
+			  op->io.length);
+	release_op(reader, op);
+}
+
+static void fail_op(struct gds_reader *reader, struct op *op, int error)
+{
+	if (op->reads == 1) {
+		fail_reads(reader, op, error);
+		return;
+	}
+	if (op->apart)
+		fail_read(op->read, error, op->io.offset + op->io.skip, op->io.length);
+	op->apart = true;
+	op->attempts = 0;
+	return_to_rest(op, 0);
+	continue_op(reader, op);
 }
 
 /*
@@ -175,9 +301,11 @@ static void recut(struct op *op)
 static int keep_path(struct op *op)
 {
 	const struct route *route = op->read->route;
+	struct read *read = op->read;
 
-	if (!op->read->first_path)
-		op->read->first_path = route->path;
+	for (uint32_t i = 0; i < op->reads; i++, read = &op->run->reads[read->next])
+		if (!read->first_path)
+			read->first_path = (uint8_t)route->path;
 	if (op->read->first_path == route->path)
 		return 0;
 	return gds_fail(EOPNOTSUPP,
@@ -198,7 +326,7 @@ static int aim(struct gds_reader *reader, struct op *op, struct lane_read *lane_
 			return err;
 		if (!op->io.staged && op->read->route->path == GDS_PATH_MAPPED) {
 			op->path = GDS_PATH_MAPPED;
-			*lane_read = mapped_read(reader, op);
+			*lane_read = mapped_read(op);
 			return 0;
 		}
 		err = aim_op(reader, op);
@@ -232,87 +360,194 @@ static void hold(struct gds_reader *reader, struct op *op, int result)
 static bool start_op(struct gds_reader *reader, struct op *op)
 {
 	struct lane_read lane_read;
+	bool failed;
 	int err;
 
-	/* Another operation failed it meanwhile, or a cancel. */
-	if (op->read->error) {
-		scheduler_landed(&reader->scheduler);
-		release_op(reader, op);
-		return true;
+	for (;;) {
+		/* Another operation failed it meanwhile, or a cancel. */
+		failed = unlikely(op->read->error);
+		err = failed ? op->read->error : aim(reader, op, &lane_read);
+		if (!err)
+			break;
+		scheduler_landed(&reader->scheduler, &op->scheduled);
+		if (err == AIM_FILLED && !failed) {
+			hold(reader, op, (int)op->io.length);
+			return true;
+		}
+		if (err == -EAGAIN && !failed)
+			return false;
+		if (!failed)
+			fail_read(op->read, err, op->io.offset + op->io.skip, op->io.length);
+		aim_give_chunk(op);
+		return_to_rest(op, 0);
+		if (!skip_failed(reader, op))
+			return true;
+		cut_rest(op);
+		if (!scheduler_again(&reader->scheduler, &op->scheduled))
+			return false;
 	}
-	err = aim(reader, op, &lane_read);
-	if (err == -EAGAIN) {
-		scheduler_landed(&reader->scheduler);
-		return false;
-	}
-	if (err == AIM_FILLED) {
-		scheduler_landed(&reader->scheduler);
-		hold(reader, op, (int)op->io.length);
-	} else if (err) {
-		scheduler_landed(&reader->scheduler);
-		fail_op(reader, op, err);
-	} else {
-		queue_op(reader, op, &lane_read);
-	}
+	queue_op(reader, op, &lane_read);
 	return true;
 }
 
-static void starve(struct gds_reader *reader, struct op *op)
+static void starve(struct op *op)
 {
+	struct reader_queue *queue = queue_of(op);
+
 	op->next = NULL;
-	*reader->starved_last = op;
-	reader->starved_last = &op->next;
+	*queue->starved_last = op;
+	queue->starved_last = &op->next;
 }
 
 /* Goes on with the operation's rest, which is not empty. */
 static void continue_op(struct gds_reader *reader, struct op *op)
 {
-	if (op->read->error) {
-		release_op(reader, op);
-		return;
-	}
 	aim_give_chunk(op);
-	plan_next(&op->rest, op->read->limits, &op->io);
+	if (!skip_failed(reader, op))
+		return;
+	cut_rest(op);
 	/* One that was copied for a while may find its place in flight taken. */
-	if (!scheduler_again(&reader->scheduler) || !start_op(reader, op))
-		starve(reader, op);
+	if (!scheduler_again(&reader->scheduler, &op->scheduled) || !start_op(reader, op))
+		starve(op);
 }
 
-static void feed_starved(struct gds_reader *reader)
+static void feed_starved(struct gds_reader *reader, struct reader_queue *queue)
 {
 	struct op *op;
-	struct op *next;
 
-	while ((op = reader->starved_first) != NULL && scheduler_again(&reader->scheduler)) {
-		next = op->next; /* a started operation may be in another list by then */
+	while ((op = queue->starved_first) != NULL &&
+	       scheduler_again(&reader->scheduler, &op->scheduled)) {
+		/* A started operation may be in another list by then, or in this one again. */
+		queue->starved_first = op->next;
+		if (!op->next)
+			queue->starved_last = &queue->starved_first;
 		/* While it waited, its route may have come to take another path. */
 		recut(op);
-		if (!start_op(reader, op))
-			break;
-		reader->starved_first = next;
-		if (!next)
-			reader->starved_last = &reader->starved_first;
+		if (start_op(reader, op))
+			continue;
+		op->next = queue->starved_first;
+		if (!op->next)
+			queue->starved_last = &op->next;
+		queue->starved_first = op;
+		break;
 	}
+}
+
+static void begin_read(const struct gds_reader *reader, struct read *read)
+{
+	read->outcome.issued_ns = reader->now_ns;
+	GDS_PROBE4(read_begin, read, read->offset, read->length, read->batch->class);
+	if (unlikely(reader->tells))
+		tell_begun(read);
+}
+
+/* For each of the reads that the operation serves it may be the first one. */
+static void note_issued(const struct gds_reader *reader, const struct op *op)
+{
+	struct read *read = op->read;
+
+	for (uint32_t i = 0; i < op->reads; i++, read = &op->run->reads[read->next])
+		if (read->outcome.issued_ns == 0)
+			begin_read(reader, read);
+}
+
+/* What most operations never need. */
+static void fill_op(struct op *op)
+{
+	op->plain = false;
+	op->chunk = STAGING_NONE;
+	op->rest.left = 0;
+	op->attempts = 0;
+	op->changes = 0;
+	op->again_ns = 0;
+	op->apart = false;
+}
+
+/* An operation of which no more is set than goes well with it. */
+static void fill_plain_op(struct op *op)
+{
+	op->reads = 1;
+	op->charged = op->io.length;
+	op->path = GDS_PATH_MAPPED;
+	fill_op(op);
+}
+
+/*
+ * Starts a streak of whole reads straight into host pages. Does for each of them no
+ * more than has to be done. Returns how many there were.
+ */
+static uint32_t issue_streak(struct gds_reader *reader, struct reader_queue *queue, uint32_t most)
+{
+	struct schedule_streak begun;
+	struct schedule_streak streak;
+	struct lane_read lane_read;
+	struct read *read;
+	struct op *op;
+
+	if (!scheduler_begin(&reader->scheduler, &queue->schedule, most, &begun))
+		return 0;
+	streak = begun; /* no call sees this one, so that it stays in registers */
+	while ((op = reader->free_ops) != NULL && (read = schedule_whole(&streak)) != NULL) {
+		reader->free_ops = op->next;
+		read->outcome.issued_ns = reader->now_ns;
+		read->first_path = GDS_PATH_MAPPED;
+		op->io = (struct plan_op){
+			.offset = read->offset,
+			.place = read->buffer_offset,
+			.length = (uint32_t)read->length,
+			.wanted = (uint32_t)read->length,
+		};
+		op->run = streak.run;
+		op->read = read;
+		op->plain = true;
+		op->in_lane = true;
+		lane_read = mapped_read(op);
+		op->file_slot = lane_read.file;
+		reader->lane->ops->queue(reader->lane, &lane_read);
+	}
+	begun = streak;
+	counter_add(&queue->counters.operations, begun.taken);
+	scheduler_end(&reader->scheduler, &begun);
+	return begun.taken;
+}
+
+/* Starts operations for one device. Whether there may be more to start. */
+static bool issue_for(struct gds_reader *reader, struct reader_queue *queue, uint32_t most)
+{
+	struct op *op;
+
+	for (; most > 0; most--) {
+		if (!queue->starved_first && !reader->watched)
+			most -= issue_streak(reader, queue, most);
+		op = reader->free_ops;
+		if (most == 0)
+			break;
+		if (queue->starved_first || !op ||
+		    !scheduler_next(&reader->scheduler, &queue->schedule, &op->scheduled))
+			return false;
+		reader->free_ops = op->next;
+		fill_op(op);
+		note_issued(reader, op);
+		if (unlikely(!start_op(reader, op)))
+			starve(op);
+	}
+	return true;
 }
 
 void operations_issue(struct gds_reader *reader)
 {
-	struct op *op;
+	struct reader_queue *queue = reader->queues;
+	uint32_t most = queue && queue->next ? TURN_OPERATIONS : UINT32_MAX;
+	bool more;
 
-	feed_starved(reader);
-	while (!reader->starved_first && (op = reader->free_ops) != NULL &&
-	       scheduler_next(&reader->scheduler, &op->read, &op->io)) {
-		reader->free_ops = op->next;
-		op->chunk = STAGING_NONE;
-		op->rest.left = 0;
-		op->attempts = 0;
-		op->changes = 0;
-		op->again_ns = 0;
-		if (op->read->issued_ns == 0)
-			op->read->issued_ns = reader->now_ns;
-		if (!start_op(reader, op))
-			starve(reader, op);
-	}
+	scheduler_share(&reader->scheduler);
+	for (; queue; queue = queue->next)
+		feed_starved(reader, queue);
+	do {
+		more = false;
+		for (queue = reader->queues; queue; queue = queue->next)
+			more |= issue_for(reader, queue, most);
+	} while (more);
 	if (reader->scheduler.in_flight >
 	    atomic_load_explicit(&reader->counters.in_flight_peak, memory_order_relaxed))
 		atomic_store_explicit(&reader->counters.in_flight_peak, reader->scheduler.in_flight,
@@ -324,6 +559,15 @@ void operations_count(struct gds_reader *reader)
 {
 	atomic_store_explicit(&reader->counters.in_flight, reader->scheduler.in_flight,
 			      memory_order_relaxed);
+	for (struct reader_queue *queue = reader->queues; queue; queue = queue->next) {
+		struct queue_counters *counters = &queue->counters;
+		const struct schedule_device *schedule = &queue->schedule;
+
+		atomic_store_explicit(&counters->in_flight, schedule->in_flight,
+				      memory_order_relaxed);
+		atomic_store_explicit(&counters->depth, schedule->depth.now, memory_order_relaxed);
+		atomic_store_explicit(&counters->merged, schedule->merged, memory_order_relaxed);
+	}
 }
 
 /* ---- Out of the lane ---- */
@@ -336,28 +580,61 @@ static uint32_t wanted_of(const struct plan_op *io, uint32_t arrived)
 	return (uint32_t)min_u64(arrived - io->skip, io->wanted);
 }
 
+static void count_bytes(struct gds_reader *reader, const struct op *op, uint64_t bytes)
+{
+	counter_add(&reader->counters.path_bytes[op->path], bytes);
+	counter_add(&queue_of(op)->counters.bytes, bytes);
+}
+
+/* Shares out the bytes that are in their place among the reads, and leaves those that are done. */
+static void credit(struct gds_reader *reader, struct op *op, uint32_t got)
+{
+	uint64_t place = op->io.place;
+	uint64_t end = place + got;
+	uint64_t read_end;
+
+	count_bytes(reader, op, got);
+	for (;;) {
+		read_end = read_place_end(op->read);
+		if (read_end > end || op->reads == 1)
+			break;
+		op->read->outcome.path_bytes[op->path - 1] += read_end - place;
+		place = read_end;
+		leave_read(reader, op);
+	}
+	op->read->outcome.path_bytes[op->path - 1] += end - place;
+}
+
+/* The file ends at this place of the buffer: what follows will not come. */
+static void end_short(struct gds_reader *reader, struct op *op, uint64_t place)
+{
+	struct read *read = op->read;
+	uint64_t there;
+
+	for (uint32_t i = 0; i < op->reads; i++, read = &op->run->reads[read->next]) {
+		there = place > read->buffer_offset ? place - read->buffer_offset : 0;
+		read->short_at = min_u64(read->short_at, there);
+	}
+	release_op(reader, op);
+}
+
 /* The bytes that arrived are in their place. */
 static void account_op(struct gds_reader *reader, struct op *op)
 {
-	struct read *read = op->read;
 	uint32_t got = wanted_of(&op->io, op->arrived);
 
-	counter_add(&reader->counters.path_bytes[op->path], got);
-	read->path_bytes[op->path - 1] += got;
-
+	credit(reader, op, got);
 	if (got < op->io.wanted) {
 		/* Only the end of the file gives nothing, or a part of a block. */
-		if (op->arrived == 0 || !is_aligned(op->arrived, read->limits->offset_align)) {
-			read->short_at =
-				min_u64(read->short_at, op->io.place + got - read->buffer_offset);
-			release_op(reader, op);
+		if (op->arrived == 0 || !is_aligned(op->arrived, op->read->limits->offset_align)) {
+			end_short(reader, op, op->io.place + got);
 			return;
 		}
 		counter_add(&reader->counters.retries, 1);
 		return_to_rest(op, got);
 		op->attempts = got ? 0 : op->attempts + 1;
 		if (op->attempts > ATTEMPTS_MAX)
-			fail_read(read, -EIO, op->rest.offset);
+			fail_read(op->read, -EIO, op->rest.offset, op->io.length);
 	}
 	if (op->rest.left)
 		continue_op(reader, op);
@@ -370,7 +647,7 @@ static bool is_passing(const struct op *op, int error)
 	if (op->path == GDS_PATH_DMABUF && (error == ENODEV || error == EREMOTEIO))
 		return true; /* its memory was revoked */
 	return error == EAGAIN || error == EINTR || error == ECANCELED || error == EINVAL ||
-	       error == EFAULT || error == EOPNOTSUPP;
+	       error == EFAULT || error == EOPNOTSUPP || error == ENOMEM || error == EBUSY;
 }
 
 /*
@@ -425,6 +702,10 @@ static bool can_go_on(struct gds_reader *reader, struct op *op, int error)
 	switch (error) {
 	case EAGAIN:
 		return try_again(reader, op);
+	/* The kernel is short of memory, or the device of commands. */
+	case ENOMEM:
+	case EBUSY:
+		return op->attempts <= ATTEMPTS_MAX && try_again(reader, op);
 	case EINTR:
 	/* No cancel of ours, or the read had an error: its submitting thread ended. */
 	case ECANCELED:
@@ -455,11 +736,8 @@ static bool can_go_on(struct gds_reader *reader, struct op *op, int error)
 static void handle_error(struct gds_reader *reader, struct op *op, int error)
 {
 	/* Another operation has failed the read: what could go on is no failure of its own. */
-	if (op->read->error && is_passing(op, error)) {
-		release_op(reader, op);
-		return;
-	}
-	if (op->read->error || !can_go_on(reader, op, error)) {
+	if (!(op->read->error && is_passing(op, error)) &&
+	    (op->read->error || !can_go_on(reader, op, error))) {
 		fail_op(reader, op, -error);
 		return;
 	}
@@ -509,6 +787,8 @@ static void add_copy(struct gds_reader *reader, struct op *op, uint32_t bytes)
 		.bytes = bytes,
 	};
 	aim_copy_source(op, &device->copies[i]);
+	if (unlikely(reader->tells))
+		tell_copying(reader, op, bytes);
 	device->waiting[i] = op;
 	device->waiting_count = i + 1;
 	if (device->waiting_count == COPIES_AT_ONCE)
@@ -532,7 +812,8 @@ static void finish_landing(struct gds_reader *reader, struct op *op, int result)
 		return;
 	}
 	if (op->read->error) {
-		release_op(reader, op);
+		return_to_rest(op, 0);
+		continue_op(reader, op); /* with those of its reads that have not failed */
 		return;
 	}
 	if (proof && proof->state == PROOF_FAILED) {
@@ -550,10 +831,15 @@ static void finish_landing(struct gds_reader *reader, struct op *op, int result)
 
 static void land(struct gds_reader *reader, const struct lane_completion *completion)
 {
-	struct op *op = &reader->ops[completion->token];
+	struct op *op = (struct op *)(uintptr_t)completion->token;
 
-	scheduler_landed(&reader->scheduler);
+	if (op->plain)
+		fill_plain_op(op);
+	scheduler_landed(&reader->scheduler, &op->scheduled);
 	op->in_lane = false;
+	GDS_PROBE2(op_land, op, completion->result);
+	if (unlikely(reader->tells))
+		tell_landed(reader, op, completion->result);
 	if (op->path != GDS_PATH_DMABUF) {
 		finish_landing(reader, op, completion->result);
 		return;
@@ -629,6 +915,79 @@ static void settle_held(struct gds_reader *reader)
 	}
 }
 
+/* What landed of one run in a row, not counted yet. */
+struct landed {
+	struct schedule_run *run; /* NULL: nothing */
+	struct gds_batch *batch;
+	uint32_t reads;
+	uint64_t bytes;
+	uint64_t ns;
+};
+
+static void count_landed(struct gds_reader *reader, struct landed *landed)
+{
+	struct schedule_run *run = landed->run;
+	struct counters *counters = &reader->counters;
+	struct reader_queue *queue;
+
+	if (!run)
+		return;
+	queue = (struct reader_queue *)run->device;
+	schedule_run_landed(&reader->scheduler, run, landed->reads, landed->bytes);
+	counter_add(&counters->path_bytes[GDS_PATH_MAPPED], landed->bytes);
+	counter_add(&counters->class_reads[run->class], landed->reads);
+	counter_add(&counters->class_bytes[run->class], landed->bytes);
+	counter_add(&counters->class_ns[run->class], landed->ns);
+	counter_add(&queue->counters.reads, landed->reads);
+	counter_add(&queue->counters.bytes, landed->bytes);
+	close_reads(reader, landed->batch, landed->reads);
+	*landed = (struct landed){ 0 };
+}
+
+/*
+ * A read that came as a whole, straight into host pages that the device sees: does all
+ * that land() would. False where the operation is another.
+ */
+static inline bool land_plain(struct gds_reader *reader, const struct lane_completion *completion,
+			      struct landed *landed)
+{
+	struct op *op = (struct op *)(uintptr_t)completion->token;
+	struct read *read = op->read;
+
+	if (unlikely(!op->plain || completion->result != (int32_t)op->io.length || read->error))
+		return false;
+	if (unlikely(op->run != landed->run)) {
+		count_landed(reader, landed);
+		landed->run = op->run;
+		landed->batch = read->batch;
+	}
+	landed->reads++;
+	landed->bytes += op->io.length;
+	landed->ns += reader->now_ns - read->outcome.issued_ns;
+	op->in_lane = false;
+	op->next = reader->free_ops;
+	reader->free_ops = op;
+	read->outcome.path_bytes[GDS_PATH_MAPPED - 1] = op->io.length;
+	read->operations = 0;
+	read->outcome.completed_ns = reader->now_ns;
+	atomic_store_explicit(&read->done, true, memory_order_release);
+	return true;
+}
+
+static void land_all(struct gds_reader *reader, const struct lane_completion *completions,
+		     size_t count)
+{
+	struct landed landed = { 0 };
+
+	for (size_t i = 0; i < count; i++) {
+		if (likely(land_plain(reader, &completions[i], &landed)))
+			continue;
+		count_landed(reader, &landed);
+		land(reader, &completions[i]);
+	}
+	count_landed(reader, &landed);
+}
+
 size_t operations_reap(struct gds_reader *reader)
 {
 	struct lane_completion completions[REAP_AT_ONCE];
@@ -639,12 +998,13 @@ size_t operations_reap(struct gds_reader *reader)
 		count = reader->lane->ops->reap(reader->lane, completions, REAP_AT_ONCE);
 		if (count && total == 0)
 			reader->now_ns = clock_now_ns();
-		for (size_t i = 0; i < count; i++)
-			land(reader, &completions[i]);
+		land_all(reader, completions, count);
 		total += count;
 	} while (count == REAP_AT_ONCE);
 	settle_held(reader);
 
+	if (total)
+		scheduler_tick(&reader->scheduler, reader->now_ns);
 	for (struct reader_device *device = reader->devices; device; device = device->next)
 		start_copies(reader, device);
 	return total;
@@ -688,24 +1048,30 @@ void operations_copied(struct gds_reader *reader, uint64_t wait_ns)
 	}
 }
 
-/* ---- Cancelling ---- */
+/* ---- Giving up ---- */
 
-void operations_cancel(struct gds_reader *reader, struct gds_batch *batch)
+static void give_up_read(struct gds_reader *reader, struct read *read, int error, size_t *held)
 {
-	struct schedule_run *run = &batch->run;
-	size_t count = reader_operations(reader);
-	struct read *read;
+	if (atomic_load_explicit(&read->done, memory_order_relaxed))
+		return;
+	fail_read(read, error, read->offset, 0);
+	if (read->operations == 0)
+		finish_read(reader, read);
+	else
+		++*held;
+}
 
-	scheduler_remove(&reader->scheduler, run);
-	for (size_t i = 0; i < run->count; i++) {
-		read = &run->reads[i];
-		if (atomic_load_explicit(&read->done, memory_order_relaxed))
-			continue;
-		fail_read(read, -ECANCELED, read->offset);
-		if (read->operations == 0)
-			finish_read(reader, read);
-	}
-	for (size_t i = 0; i < count; i++)
+size_t operations_end(struct gds_reader *reader, struct gds_batch *batch, int error)
+{
+	size_t count = reader_operations(reader);
+	size_t held = 0;
+
+	for (size_t i = 0; i < batch->run_count; i++)
+		scheduler_remove(&batch->runs[i]);
+	for (size_t i = 0; i < batch->count; i++)
+		give_up_read(reader, &batch->reads[i], error, &held);
+	for (size_t i = 0; held && i < count; i++)
 		if (reader->ops[i].in_lane && reader->ops[i].read->batch == batch)
-			reader->lane->ops->cancel(reader->lane, i);
+			reader->lane->ops->cancel(reader->lane, (uintptr_t)&reader->ops[i]);
+	return held;
 }

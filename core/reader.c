@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/probe.h"
 #include "lane/dmabuf.h"
 #include "memory/buffer.h"
 
@@ -16,11 +17,14 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#define DEFAULT_QUEUE_DEPTH    64
+#define DEFAULT_QUEUE_DEPTH    128 /* of which as many are used as pay */
+#define DEFAULT_FLIGHT_BYTES   (UINT64_C(64) << 20)
 #define DEFAULT_THREADS        8
 #define DEFAULT_TRANSFER_BYTES (UINT64_C(1) << 20)
 #define DEFAULT_STAGING_BYTES  (UINT64_C(64) << 20)
 #define MAX_QUEUE_DEPTH        4096
+#define MAX_LANE_DEPTH         8192
+#define DEVICES_AT_ONCE        4 /* that may all have their full depth in flight */
 #define MAX_THREADS            256
 #define MIN_TRANSFER_BYTES     (UINT64_C(4) << 10)
 #define MAX_TRANSFER_BYTES     (UINT64_C(64) << 20)
@@ -70,6 +74,12 @@ static int check_options(const struct gds_reader_options *options)
 				"gds_reader_open: staging_bytes %llu is not a multiple of 4096 "
 				"from 4 times transfer_bytes (at least 1 MiB) to 1 GiB",
 				(unsigned long long)options->staging_bytes);
+	if (options->in_flight_bytes < options->transfer_bytes)
+		return gds_fail(EINVAL,
+				"gds_reader_open: in_flight_bytes %llu is less than one transfer "
+				"of %llu bytes",
+				(unsigned long long)options->in_flight_bytes,
+				(unsigned long long)options->transfer_bytes);
 	if (options->dmabuf_shape != GDS_DMABUF_NEWEST &&
 	    options->dmabuf_shape != GDS_DMABUF_PAIRS &&
 	    options->dmabuf_shape != GDS_DMABUF_DESCRIPTORS)
@@ -88,6 +98,10 @@ static int fill_options(struct gds_reader_options *full, const struct gds_reader
 			return gds_fail(EINVAL, "gds_reader_open: set the options' size");
 		memcpy(full, given, min_u64(given->size, sizeof(*full)));
 	}
+	if (!full->in_flight_bytes && !full->queue_depth)
+		full->in_flight_bytes = max_u64(DEFAULT_FLIGHT_BYTES, 2 * full->transfer_bytes);
+	if (!full->in_flight_bytes)
+		full->in_flight_bytes = UINT64_MAX;
 	if (!full->queue_depth)
 		full->queue_depth = DEFAULT_QUEUE_DEPTH;
 	if (!full->threads)
@@ -185,14 +199,14 @@ int reader_run(struct gds_reader *reader, int (*run)(struct gds_reader *reader, 
 	struct command command = { .run = run, .argument = argument };
 	char message[GDS_ERROR_BYTES];
 
-	pthread_mutex_lock(&reader->lock);
+	reader_lock(reader);
 	if (!reader->has_progress) {
 		claim(reader);
-		pthread_mutex_unlock(&reader->lock);
+		reader_unlock(reader);
 		command.result = run(reader, argument);
-		pthread_mutex_lock(&reader->lock);
+		reader_lock(reader);
 		stop_driving(reader);
-		pthread_mutex_unlock(&reader->lock);
+		reader_unlock(reader);
 		return command.result;
 	}
 	command.message = message;
@@ -201,7 +215,7 @@ int reader_run(struct gds_reader *reader, int (*run)(struct gds_reader *reader, 
 	wake_driver(reader);
 	while (!command.done)
 		sleep_until(reader, UINT64_MAX);
-	pthread_mutex_unlock(&reader->lock);
+	reader_unlock(reader);
 	if (command.result < 0)
 		gds_fail(-command.result, "%s", message);
 	return command.result;
@@ -238,21 +252,24 @@ static bool take_inbox(struct gds_reader *reader, bool sleep)
 	struct gds_batch *next;
 	struct gds_batch *cancels;
 
-	pthread_mutex_lock(&reader->lock);
+	reader_lock(reader);
 	batch = reader->inbox;
 	reader->inbox = NULL;
 	reader->inbox_last = &reader->inbox;
 	cancels = list_cancels(reader);
 	sleep = sleep && !reader->commands && !reader->claims;
 	reader->asleep = sleep;
-	pthread_mutex_unlock(&reader->lock);
+	reader_unlock(reader);
 
 	for (; batch; batch = next) {
 		next = batch->next;
-		scheduler_add(&reader->scheduler, &batch->run);
+		for (size_t i = 0; i < batch->run_count; i++)
+			scheduler_add(&batch->runs[i]);
+		if (batch->deadline_ns)
+			deadline_add(reader, batch);
 	}
 	for (batch = cancels; batch; batch = batch->cancel_next)
-		operations_cancel(reader, batch);
+		operations_end(reader, batch, -ECANCELED);
 	return sleep;
 }
 
@@ -267,13 +284,13 @@ static void complete_batches(struct gds_reader *reader)
 	for (next = batch; next; next = next->next)
 		batch_signal(next);
 
-	pthread_mutex_lock(&reader->lock);
+	reader_lock(reader);
 	for (; batch; batch = next) {
 		next = batch->next; /* once complete, the batch is its owner's again */
 		batch_leave(batch);
 	}
 	tell_sleepers(reader);
-	pthread_mutex_unlock(&reader->lock);
+	reader_unlock(reader);
 	if (reader->notify)
 		eventfd_write(reader->eventfd, 1);
 }
@@ -305,9 +322,14 @@ int reader_drive(struct gds_reader *reader, uint64_t wait_ns)
 	if (!take_inbox(reader, wait_ns > 0))
 		wait_ns = 0;
 	reader->now_ns = clock_now_ns();
+	reader->tells = gds_log_takes(GDS_LOG_DEBUG);
+	reader->watched = reader->tells || probes_watch_reads();
+	deadlines_check(reader);
 	operations_issue(reader);
 	if (reader->completed)
 		wait_ns = 0;
+	if (wait_ns && reader->next_deadline_ns != UINT64_MAX)
+		wait_ns = min_u64(wait_ns, reader->next_deadline_ns - reader->now_ns);
 	wait_ns = operations_patience(reader, wait_ns);
 
 	if (reader->active && reader->staying)
@@ -331,17 +353,17 @@ static bool run_commands(struct gds_reader *reader)
 {
 	struct command *command;
 
-	pthread_mutex_lock(&reader->lock);
+	reader_lock(reader);
 	while ((command = reader->commands) != NULL) {
 		reader->commands = command->next;
-		pthread_mutex_unlock(&reader->lock);
+		reader_unlock(reader);
 		command->result = command->run(reader, command->argument);
 		gds_text_set(command->message, GDS_ERROR_BYTES, "%s", gds_last_error());
-		pthread_mutex_lock(&reader->lock);
+		reader_lock(reader);
 		command->done = true;
 		tell_sleepers(reader);
 	}
-	pthread_mutex_unlock(&reader->lock);
+	reader_unlock(reader);
 	return !reader->stop;
 }
 
@@ -360,14 +382,14 @@ int reader_wait(struct gds_reader *reader, struct gds_batch *batch, uint64_t dea
 	uint64_t now_ns;
 	int err = 0;
 
-	pthread_mutex_lock(&reader->lock);
+	reader_lock(reader);
 	while (batch->state == BATCH_IN_FLIGHT && !err) {
 		if (reader->has_progress || reader->driving || reader->claims) {
 			err = sleep_until(reader, deadline_ns);
 			continue;
 		}
 		reader->driving = true;
-		pthread_mutex_unlock(&reader->lock);
+		reader_unlock(reader);
 		now_ns = deadline_ns == UINT64_MAX ? 0 : clock_now_ns();
 		if (now_ns >= deadline_ns)
 			err = -ETIMEDOUT;
@@ -376,35 +398,35 @@ int reader_wait(struct gds_reader *reader, struct gds_batch *batch, uint64_t dea
 		reader->staying = false;
 		if (reader->active && (err || atomic_load(&batch->open) == 0))
 			below_give_leases(reader, true);
-		pthread_mutex_lock(&reader->lock);
+		reader_lock(reader);
 		stop_driving(reader);
 	}
 	if (batch->state != BATCH_IN_FLIGHT)
 		err = 0;
-	pthread_mutex_unlock(&reader->lock);
+	reader_unlock(reader);
 	return err;
 }
 
 /* Drives one turn, if no one else does. */
 static void nudge(struct gds_reader *reader)
 {
-	pthread_mutex_lock(&reader->lock);
+	reader_lock(reader);
 	/* A batch may outlive its reader, whose lane is gone by then. */
 	if (reader->closed) {
-		pthread_mutex_unlock(&reader->lock);
+		reader_unlock(reader);
 		return;
 	}
 	if (reader->has_progress || reader->driving) {
 		wake_driver(reader);
-		pthread_mutex_unlock(&reader->lock);
+		reader_unlock(reader);
 		return;
 	}
 	reader->driving = true;
-	pthread_mutex_unlock(&reader->lock);
+	reader_unlock(reader);
 	reader_drive(reader, 0);
-	pthread_mutex_lock(&reader->lock);
+	reader_lock(reader);
 	stop_driving(reader);
-	pthread_mutex_unlock(&reader->lock);
+	reader_unlock(reader);
 }
 
 void reader_poll(struct gds_reader *reader)
@@ -416,9 +438,9 @@ bool reader_closed(struct gds_reader *reader)
 {
 	bool closed;
 
-	pthread_mutex_lock(&reader->lock);
+	reader_lock(reader);
 	closed = reader->closed;
-	pthread_mutex_unlock(&reader->lock);
+	reader_unlock(reader);
 	return closed;
 }
 
@@ -426,7 +448,7 @@ int reader_submit(struct gds_reader *reader, struct gds_batch *batch)
 {
 	bool closed;
 
-	pthread_mutex_lock(&reader->lock);
+	reader_lock(reader);
 	closed = reader->closed;
 	if (!closed) {
 		batch_enter(batch);
@@ -434,7 +456,7 @@ int reader_submit(struct gds_reader *reader, struct gds_batch *batch)
 		*reader->inbox_last = batch;
 		reader->inbox_last = &batch->next;
 	}
-	pthread_mutex_unlock(&reader->lock);
+	reader_unlock(reader);
 	if (closed)
 		return gds_fail(ESHUTDOWN, "gds_batch_submit: the batch's reader was closed");
 	nudge(reader);
@@ -443,12 +465,12 @@ int reader_submit(struct gds_reader *reader, struct gds_batch *batch)
 
 void reader_cancel(struct gds_reader *reader, struct gds_batch *batch)
 {
-	pthread_mutex_lock(&reader->lock);
+	reader_lock(reader);
 	if (batch->state == BATCH_IN_FLIGHT) {
 		batch->cancel = true;
 		reader->cancels = true;
 	}
-	pthread_mutex_unlock(&reader->lock);
+	reader_unlock(reader);
 	nudge(reader);
 }
 
@@ -456,11 +478,11 @@ static bool any_in_flight_uses(struct gds_reader *reader, const struct attachmen
 {
 	bool found = false;
 
-	pthread_mutex_lock(&reader->lock);
+	reader_lock(reader);
 	for (struct gds_batch *batch = reader->in_flight; batch && !found;
 	     batch = batch->in_flight_next)
 		found = batch_uses(batch, attachment);
-	pthread_mutex_unlock(&reader->lock);
+	reader_unlock(reader);
 	return found;
 }
 
@@ -490,7 +512,7 @@ static int open_lane(struct gds_reader *reader, const struct lane_ops *uring)
 {
 	const struct gds_reader_options *options = &reader->options;
 	struct lane_options lane_options = {
-		.depth = options->queue_depth,
+		.depth = reader->scheduler.most,
 		.threads = options->threads,
 		.dmabuf_shape = options->dmabuf_shape,
 	};
@@ -547,6 +569,12 @@ static void init_sync(struct gds_reader *reader)
 	reader->inbox_last = &reader->inbox;
 }
 
+/* Several devices are kept busy side by side. */
+static uint32_t lane_depth(uint32_t queue_depth)
+{
+	return (uint32_t)min_u64((uint64_t)queue_depth * DEVICES_AT_ONCE, MAX_LANE_DEPTH);
+}
+
 int reader_open(struct gds_reader **reader_out, const struct gds_reader_options *options,
 		const struct lane_ops *uring)
 {
@@ -570,7 +598,11 @@ int reader_open(struct gds_reader **reader_out, const struct gds_reader_options 
 	for (int size = 0; size < STAGING_SIZES; size++)
 		reader->staging_slots[size] = LANE_NO_BUFFER;
 	init_sync(reader);
-	scheduler_init(&reader->scheduler, full.queue_depth);
+	reader->depth_is_fixed = options &&
+				 options->size > offsetof(struct gds_reader_options, queue_depth) &&
+				 options->queue_depth;
+	reader->next_deadline_ns = UINT64_MAX;
+	scheduler_init(&reader->scheduler, lane_depth(full.queue_depth));
 	staging_layout(reader->staging, full.staging_bytes, (uint32_t)full.transfer_bytes);
 	reader->eventfd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (reader->eventfd < 0) {
@@ -601,13 +633,13 @@ static int wind_up(struct gds_reader *reader, void *argument)
 {
 	struct attachment *attachment;
 
-	pthread_mutex_lock(&reader->lock);
+	reader_lock(reader);
 	reader->closed = true;
 	for (struct gds_batch *batch = reader->in_flight; batch; batch = batch->in_flight_next) {
 		batch->cancel = true;
 		reader->cancels = true;
 	}
-	pthread_mutex_unlock(&reader->lock);
+	reader_unlock(reader);
 	reader_drain(reader, NULL);
 	while ((attachment = reader->attachments) != NULL)
 		attachment->detach(attachment);
@@ -628,9 +660,9 @@ static void end_progress(struct gds_reader *reader)
 	if (!reader->has_progress)
 		return;
 	pthread_join(reader->progress, NULL);
-	pthread_mutex_lock(&reader->lock);
+	reader_lock(reader);
 	reader->has_progress = false;
-	pthread_mutex_unlock(&reader->lock);
+	reader_unlock(reader);
 	run_commands(reader);
 }
 
@@ -647,6 +679,7 @@ void gds_reader_close(struct gds_reader *reader)
 		reader->lane->ops->close(reader->lane);
 	}
 	operations_close(reader);
+	queues_close(reader);
 	if (reader->eventfd >= 0)
 		close(reader->eventfd);
 	reader_put(reader);
@@ -691,6 +724,56 @@ const char *gds_reader_lane_reason(struct gds_reader *reader)
 	return reader ? reader->lane->reason : "";
 }
 
+/* What is counted for each device of storage, summed up. */
+static void sum_queues(struct gds_reader *reader, struct gds_stats *full)
+{
+	reader_lock(reader);
+	for (struct reader_queue *queue = reader->queues; queue; queue = queue->next) {
+		full->operations += queue->counters.operations;
+		full->reads_merged += queue->counters.merged;
+		full->storage_devices++;
+	}
+	reader_unlock(reader);
+}
+
+int gds_reader_storage(struct gds_reader *reader, size_t index, struct gds_storage_stats *stats)
+{
+	const struct reader_queue *queue;
+	struct gds_storage_stats full;
+	size_t size;
+	int err = reader_check(reader, "gds_reader_storage");
+
+	if (err)
+		return err;
+	if (!stats || stats->size < sizeof(stats->size))
+		return gds_fail(EINVAL, "gds_reader_storage: pass a structure whose size is set");
+	reader_lock(reader);
+	queue = reader->queues;
+	for (size_t i = index; queue && i > 0; i--)
+		queue = queue->next;
+	reader_unlock(reader);
+	if (!queue)
+		return gds_fail(ENOENT, "gds_reader_storage: the reader has met no device %zu",
+				index);
+	size = min_u64(stats->size, sizeof(full));
+	full = (struct gds_storage_stats){
+		.size = size,
+		.reads = queue->counters.reads,
+		.reads_failed = queue->counters.reads_failed,
+		.reads_merged = queue->counters.merged,
+		.operations = queue->counters.operations,
+		.bytes = queue->counters.bytes,
+		.in_flight = queue->counters.in_flight,
+		.depth = reader->depth_is_fixed ? reader->options.queue_depth
+						: queue->counters.depth,
+		.transfer_bytes = queue->transfer_bytes,
+		.rotational = queue->disk.rotational,
+	};
+	memcpy(full.name, queue->disk.name, sizeof(full.name));
+	memcpy(stats, &full, size);
+	return 0;
+}
+
 int gds_reader_stats(struct gds_reader *reader, struct gds_stats *stats)
 {
 	const struct counters *counters;
@@ -706,10 +789,9 @@ int gds_reader_stats(struct gds_reader *reader, struct gds_stats *stats)
 	size = min_u64(stats->size, sizeof(full));
 	full = (struct gds_stats){
 		.size = size,
-		.reads = counters->reads + counters->reads_at_once,
+		.reads = counters->reads_at_once,
 		.reads_failed = counters->reads_failed + counters->reads_failed_at_once,
 		.reads_cancelled = counters->reads_cancelled,
-		.operations = counters->operations,
 		.retries = counters->retries,
 		.fallbacks = counters->fallbacks,
 		.device_copies = counters->device_copies,
@@ -719,9 +801,17 @@ int gds_reader_stats(struct gds_reader *reader, struct gds_stats *stats)
 		.lane = reader->lane_kind,
 		.canaries = counters->canaries,
 		.canaries_failed = counters->canaries_failed,
+		.reads_expired = counters->reads_expired,
 	};
 	for (int path = 0; path < GDS_PATH_COUNT; path++)
 		full.path_bytes[path] = counters->path_bytes[path];
+	for (int rank = 0; rank < GDS_CLASS_COUNT; rank++) {
+		full.reads += counters->class_reads[rank];
+		full.class_reads[rank] = counters->class_reads[rank];
+		full.class_bytes[rank] = counters->class_bytes[rank];
+		full.class_ns[rank] = counters->class_ns[rank];
+	}
+	sum_queues(reader, &full);
 	memcpy(stats, &full, size);
 	return 0;
 }

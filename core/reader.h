@@ -20,6 +20,7 @@
 #include "path/route.h"
 #include "path/staging.h"
 #include "plan/scheduler.h"
+#include "storage/disk.h"
 
 #include <gds/gds.h>
 #include <pthread.h>
@@ -28,10 +29,14 @@
 
 /* One aligned I/O on its way, and the copy that follows a staged one. */
 struct op {
-	struct plan_op io;
+	union {
+		struct schedule_op scheduled;
+		struct {
+			SCHEDULE_OP_FIELDS;
+		};
+	};
 	struct plan rest; /* of this piece, still to be read after io: see operation.c */
-	struct read *read;
-	struct op *next; /* in the free, starved or copying list */
+	struct op *next;  /* in the free, starved or copying list */
 
 	/* Where its bytes land: see aim.c. */
 	enum gds_path path;                 /* that carries them */
@@ -50,14 +55,55 @@ struct op {
 	uint32_t file_slot; /* in the lane, that it reads from */
 	int32_t result;     /* of a held one: see hold() */
 	bool in_lane;
+	bool plain; /* one whole read into host pages: of the rest of this nothing is set yet */
+	bool apart; /* it has failed for several reads together: now each is tried alone */
+};
+
+/* What a reader keeps for a device of storage, as long as it is open. */
+struct reader_queue {
+	struct schedule_device schedule; /* first: the scheduler hands it back */
+	struct reader_queue *next;
+	struct disk disk;
+	dev_t latest; /* device number of the latest file on it: a partition's, or its own */
+	uint32_t transfer_bytes;  /* most of an operation: what suits the device */
+	struct op *starved_first; /* ready, but for staging memory or depth; in order */
+	struct op **starved_last;
+	uint32_t chunks; /* of staging memory that its operations hold */
+	struct queue_counters {
+		atomic_uint_fast64_t reads;
+		atomic_uint_fast64_t reads_failed;
+		atomic_uint_fast64_t operations;
+		atomic_uint_fast64_t bytes;
+		/* As the scheduler has them, copied once for each turn. */
+		atomic_uint_fast64_t in_flight;
+		atomic_uint_fast64_t depth;
+		atomic_uint_fast64_t merged;
+	} counters;
 };
 
 struct gds_batch {
-	struct schedule_run run; /* its reads and their count are the batch's */
 	struct gds_reader *reader;
+	struct read *reads;
+	size_t count;
 	size_t capacity;
+	struct schedule_run *runs; /* one for each device of storage that it reads from */
+	size_t run_count;
+	size_t run_capacity;
+	struct schedule_run only; /* where one is enough */
+	struct batch_hold {
+		struct route *route;
+		size_t first; /* of the reads in a row that have this route, and hold it */
+		size_t count;
+	} * holds;
+	size_t hold_count;
+	size_t hold_capacity;
 	enum gds_path path;
 	uint32_t flags;
+	enum schedule_class class;
+	uint64_t deadline_ns;         /* from its submission on; 0: none */
+	uint64_t expires_ns;          /* when that is, of CLOCK_MONOTONIC */
+	struct gds_batch *timed_next; /* in the driver's list of those that expire */
+	struct gds_batch **timed_link;
 	enum batch_state { BATCH_IDLE, BATCH_IN_FLIGHT, BATCH_COMPLETE } state; /* lock */
 	bool cancel;                   /* lock: asked for, and not yet seen to by the driver */
 	struct gds_batch *cancel_next; /* the driver's list of those it cancels */
@@ -92,16 +138,19 @@ struct batch_stream {
 struct counters {
 	atomic_uint_fast64_t reads_at_once;
 	atomic_uint_fast64_t reads_failed_at_once;
-	atomic_uint_fast64_t reads;
 	atomic_uint_fast64_t reads_failed;
 	atomic_uint_fast64_t reads_cancelled;
 	atomic_uint_fast64_t path_bytes[GDS_PATH_COUNT];
-	atomic_uint_fast64_t operations;
 	atomic_uint_fast64_t retries;
 	atomic_uint_fast64_t fallbacks;
 	atomic_uint_fast64_t device_copies;
 	atomic_uint_fast64_t in_flight;
 	atomic_uint_fast64_t in_flight_peak;
+	/* Reads that are done, their bytes, and the time from issue to completion. */
+	atomic_uint_fast64_t class_reads[SCHEDULE_CLASSES];
+	atomic_uint_fast64_t class_bytes[SCHEDULE_CLASSES];
+	atomic_uint_fast64_t class_ns[SCHEDULE_CLASSES];
+	atomic_uint_fast64_t reads_expired;
 	atomic_uint_fast64_t staging_bytes;
 	atomic_uint_fast64_t canaries;
 	atomic_uint_fast64_t canaries_failed;
@@ -120,6 +169,7 @@ struct command {
 struct gds_reader {
 	atomic_uint references;
 	struct gds_reader_options options;
+	bool depth_is_fixed; /* the caller has asked for one */
 	unsigned fork_generation;
 	struct lane *lane;
 	enum gds_lane lane_kind;
@@ -132,8 +182,9 @@ struct gds_reader {
 	uint32_t staging_slots[STAGING_SIZES]; /* in the lane, or LANE_NO_BUFFER */
 	struct op *ops;
 	struct op *free_ops;
-	struct op *starved_first; /* ready, but for staging memory or depth; in order */
-	struct op **starved_last;
+	struct reader_queue *queues; /* others read the list, under the lock */
+	struct gds_batch *timed;     /* batches in flight that have a deadline */
+	uint64_t next_deadline_ns;   /* no later than the first of them; UINT64_MAX: none */
 	struct reader_device *devices;
 	struct op *held_first; /* landed, until their files are seen to be unchanged */
 	struct op **held_last;
@@ -151,6 +202,8 @@ struct gds_reader {
 	uint64_t dmabuf_clock;       /* counts uses of slots */
 	struct gds_batch *completed; /* within one turn, linked by next */
 	uint64_t now_ns;
+	bool tells;   /* the log takes the story of each read */
+	bool watched; /* or someone looks at the trace points: no short ways */
 	struct counters counters;
 
 	/* Under lists_lock of attach.c. */
@@ -179,6 +232,19 @@ static inline void counter_add(atomic_uint_fast64_t *counter, uint64_t amount)
 	uint64_t value = atomic_load_explicit(counter, memory_order_relaxed);
 
 	atomic_store_explicit(counter, value + amount, memory_order_relaxed);
+}
+
+/* A reader that promises to stay on one thread needs no lock. */
+static inline void reader_lock(struct gds_reader *reader)
+{
+	if (!(reader->options.flags & GDS_READER_SINGLE_THREAD))
+		pthread_mutex_lock(&reader->lock);
+}
+
+static inline void reader_unlock(struct gds_reader *reader)
+{
+	if (!(reader->options.flags & GDS_READER_SINGLE_THREAD))
+		pthread_mutex_unlock(&reader->lock);
 }
 
 /* gds_reader_open(), with another lane in the place of io_uring's: for simulations. */
@@ -272,7 +338,19 @@ uint64_t operations_patience(const struct gds_reader *reader, uint64_t wait_ns);
 /* Sees to finished copies, waiting for the next one for at most `wait_ns`. */
 void operations_copied(struct gds_reader *reader, uint64_t wait_ns);
 bool operations_copying(const struct gds_reader *reader);
-void operations_cancel(struct gds_reader *reader, struct gds_batch *batch);
+/*
+ * Gives up the batch's reads that are not done: they end with `error` when the storage
+ * has let go of their memory. Returns how many of them wait for that.
+ */
+size_t operations_end(struct gds_reader *reader, struct gds_batch *batch, int error);
+
+/* queue.c: devices of storage. Called by the driver. */
+int queue_get(struct gds_reader *reader, dev_t device, struct reader_queue **queue);
+void queues_close(struct gds_reader *reader);
+/* Ends the batches whose deadline has passed. */
+void deadlines_check(struct gds_reader *reader);
+void deadline_add(struct gds_reader *reader, struct gds_batch *batch);
+void deadline_remove(struct gds_batch *batch);
 
 /* batch.c. Enter and leave move it to and from the reader's list: lock held. */
 void batch_enter(struct gds_batch *batch);

@@ -49,6 +49,11 @@ void gds_log_set(enum gds_log_level level,
 	pthread_mutex_unlock(&sink_lock);
 }
 
+bool gds_log_takes(enum gds_log_level level)
+{
+	return (int)level <= current_threshold();
+}
+
 void gds_log(enum gds_log_level level, const char *format, ...)
 {
 	char line[1024];

@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/probe.h"
 #include "memory/pages.h"
 #include "reader.h"
 
@@ -150,6 +151,8 @@ void canary_finish(struct gds_reader *reader, struct proof *proof, struct backen
 
 	reader->canary_in_flight = false;
 	counter_add(&reader->counters.canaries, 1);
+	GDS_PROBE4(canary, proof->placement, bytes, err,
+		   !err && memcmp(canary->found, canary->wanted, bytes) == 0);
 	if (!err && memcmp(canary->found, canary->wanted, bytes) == 0) {
 		proof->state = PROOF_PASSED;
 		proof->passed_ns = clock_now_ns();

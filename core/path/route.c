@@ -4,6 +4,7 @@
 #include "base/bits.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/probe.h"
 #include "lane/dmabuf.h"
 #include "memory/buffer.h"
 #include "memory/pages.h"
@@ -60,12 +61,12 @@ static void retire_route(struct gds_reader *reader, struct route **link)
 {
 	struct route *route;
 
-	pthread_mutex_lock(&reader->lock);
+	reader_lock(reader);
 	route = *link;
 	*link = route->next;
 	route->file = NULL;
 	route->buffer = NULL;
-	pthread_mutex_unlock(&reader->lock);
+	reader_unlock(reader);
 	route_put(route, 1);
 }
 
@@ -170,6 +171,11 @@ static int attach_file(struct gds_reader *reader, struct gds_file *file,
 	new->file = file;
 	new->direct = file->direct;
 	memcpy(new->reason, file->direct_reason, sizeof(new->reason));
+	err = queue_get(reader, file->storage, &new->queue);
+	if (err) {
+		free(new);
+		return err;
+	}
 	err = reader->lane->ops->file_add(reader->lane, file->fd, &new->slot);
 	if (err) {
 		free(new);
@@ -484,7 +490,7 @@ static int set_limits(struct gds_reader *reader, struct route *route)
 	/* What is read from below may have to be read as a file after all. */
 	if (route->path == GDS_PATH_DMABUF && file->map)
 		offset_align = (uint32_t)max_u64(offset_align, file->map->block_bytes);
-	transfer_bytes = (uint32_t)align_down(reader->options.transfer_bytes, offset_align);
+	transfer_bytes = (uint32_t)align_down(file->queue->transfer_bytes, offset_align);
 	route->limits = (struct plan_limits){
 		.offset_align = offset_align,
 		.memory_align = file->direct ? file->file->memory_align : 1,
@@ -493,6 +499,7 @@ static int set_limits(struct gds_reader *reader, struct route *route)
 		.staged_bytes = transfer_bytes,
 		.slice_bytes = SLICE_BYTES,
 		.direct = route->path != GDS_PATH_BOUNCE,
+		.position = file->file->order,
 	};
 	if (route->path == GDS_PATH_DMABUF) {
 		/* Blocks go to places that are aligned like them, in the dma-buf. */
@@ -501,6 +508,9 @@ static int set_limits(struct gds_reader *reader, struct route *route)
 		route->limits.base = 0;
 		route->limits.map = file->map ? &file->plan : NULL;
 	}
+	/* What lands in host pages that the device sees needs nothing done before or after. */
+	if (route->path == GDS_PATH_MAPPED && !route->buffer->buffer->memory->needs_publish)
+		route->limits.whole_bytes = transfer_bytes;
 	return 0;
 }
 
@@ -532,7 +542,12 @@ static int judge_and_choose(struct gds_reader *reader, struct route *route)
 			verdict_refuse(&route->dmabuf, proof->finding, PROOF_REMEDY);
 	}
 	err = choose_path(route);
-	return err ? err : set_limits(reader, route);
+	if (!err)
+		err = set_limits(reader, route);
+	if (err)
+		return err;
+	GDS_PROBE3(path, route->file->file->path, route->path, "");
+	return 0;
 }
 
 int route_refuse_path(struct gds_reader *reader, struct route *route, const char *reason,
@@ -545,10 +560,12 @@ int route_refuse_path(struct gds_reader *reader, struct route *route, const char
 	err = choose_path(route);
 	if (!err)
 		err = set_limits(reader, route);
-	if (!err)
-		gds_warn("reads of %s change from %s to %s: %s", route->file->file->path,
-			 gds_path_name(refused), gds_path_name(route->path), reason);
-	return err;
+	if (err)
+		return err;
+	GDS_PROBE3(path, route->file->file->path, route->path, reason);
+	gds_warn("reads of %s change from %s to %s: %s", route->file->file->path,
+		 gds_path_name(refused), gds_path_name(route->path), reason);
+	return 0;
 }
 
 int route_refuse_pinning(struct gds_reader *reader, struct route *route)
@@ -571,13 +588,13 @@ static struct route *find_route(struct gds_reader *reader, const struct route_re
 
 	if (!file)
 		return NULL;
-	pthread_mutex_lock(&reader->lock);
+	reader_lock(reader);
 	for (route = file->routes; route; route = route->next)
 		if (route->buffer->buffer == request->buffer && route->pinned == request->pinned)
 			break;
 	if (route)
 		atomic_fetch_add(&route->references, 1);
-	pthread_mutex_unlock(&reader->lock);
+	reader_unlock(reader);
 	return route;
 }
 
@@ -607,11 +624,12 @@ static int make_route(struct gds_reader *reader, void *argument)
 		free(route);
 		return err;
 	}
+	route->host = route->buffer->buffer->memory->host;
 	atomic_init(&route->references, 2); /* the list's and the caller's */
-	pthread_mutex_lock(&reader->lock);
+	reader_lock(reader);
 	route->next = route->file->routes;
 	route->file->routes = route;
-	pthread_mutex_unlock(&reader->lock);
+	reader_unlock(reader);
 	request->route = route;
 	return 0;
 }

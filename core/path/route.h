@@ -21,6 +21,7 @@ struct gds_device;
 struct file_map;
 struct gds_file;
 struct op;
+struct reader_queue;
 struct reader_volumes;
 
 /* What to do when the direct path was found to deliver nothing. */
@@ -32,10 +33,11 @@ struct reader_volumes;
 struct reader_file {
 	struct attachment attachment;
 	struct gds_file *file;
-	uint32_t slot;    /* in the lane: of the descriptor that reads now use */
-	uint32_t first;   /* slot of the first one, which reads in flight may still use */
-	bool direct;      /* that descriptor has O_DIRECT */
-	char reason[256]; /* why not */
+	struct reader_queue *queue; /* of the device that it is on */
+	uint32_t slot;              /* in the lane: of the descriptor that reads now use */
+	uint32_t first;             /* slot of the first one, which reads in flight may still use */
+	bool direct;                /* that descriptor has O_DIRECT */
+	char reason[256];           /* why not */
 	struct route *routes;
 	/* For the path dmabuf: of a block device itself, or of a file the devices below. */
 	struct reader_target own;
@@ -95,6 +97,7 @@ struct route {
 	enum gds_path path;           /* of direct operations */
 	enum gds_path pinned;         /* AUTO, or the one the caller asked for */
 	struct gds_path_verdict dmabuf;
+	char *host;               /* the buffer's memory, where the CPU can address it */
 	atomic_size_t references; /* reads of batches, in flight or not */
 };
 

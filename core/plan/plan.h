@@ -13,6 +13,9 @@
 #ifndef GDS_PLAN_PLAN_H
 #define GDS_PLAN_PLAN_H
 
+#include "base/bits.h"
+#include "memory/slice.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -35,6 +38,14 @@ struct plan_limits {
 	uint64_t slice_bytes;    /* no direct operation crosses a multiple; 0: all may */
 	bool direct;             /* whether direct operations are possible at all */
 	struct plan_map *map;    /* NULL where the file is one device, or read as a file */
+	/*
+	 * Up to this length offset, place and length alone tell whether a read is one
+	 * direct operation, and it needs nothing but the lane. 0 is always right, and
+	 * costs those that are some instructions.
+	 */
+	uint32_t whole_bytes;
+	/* Where the file lies on its device, as far as that is known: an order, no address. */
+	uint64_t position;
 };
 
 /* What of a read is not cut yet. */
@@ -52,6 +63,15 @@ struct plan_op {
 	uint32_t wanted; /* bytes that go to the buffer */
 	bool staged;
 };
+
+/* Whether a read is one direct operation by itself, for all that can be told cheaply. */
+static inline bool plan_is_whole(uint64_t offset, uint64_t place, uint64_t length,
+				 const struct plan_limits *limits)
+{
+	return length <= limits->whole_bytes && is_aligned(offset | length, limits->offset_align) &&
+	       is_aligned(place + limits->base, limits->memory_align) &&
+	       (place ^ (place + length - 1)) < SLICE_BYTES;
+}
 
 /* Cuts the next operation off the plan. False where nothing is left. */
 bool plan_next(struct plan *plan, const struct plan_limits *limits, struct plan_op *op);

@@ -20,6 +20,8 @@ struct gds_file {
 	dev_t device;          /* of a block device: its number */
 	dev_t on;              /* the same; of a regular file its file system's, as of stat(2) */
 	atomic_bool had_bytes; /* a block device was found not to be empty */
+	dev_t storage;         /* that its bytes are on, as far as the file system tells */
+	uint64_t order;        /* among the files there, about as they lie */
 	bool direct;
 	char direct_reason[256]; /* why not direct */
 	uint32_t offset_align;   /* 1 where reads are buffered, as is memory_align */

@@ -98,6 +98,21 @@ enum gds_lane {
 GDS_API const char *gds_path_name(enum gds_path path);
 GDS_API const char *gds_lane_name(enum gds_lane lane);
 
+/*
+ * Whose reads go first where several wait for one device of storage. Each class gets
+ * its share, 16 to 4 to 1, so that none starves. Operations of the later two are kept
+ * small and few, so that a foreground read finds little in its way.
+ */
+enum gds_class {
+	GDS_CLASS_FOREGROUND = 0, /* someone waits for it */
+	GDS_CLASS_PREFETCH = 1,   /* will be wanted soon */
+	GDS_CLASS_BACKGROUND = 2, /* when there is nothing better to do */
+};
+#define GDS_CLASS_COUNT 3
+
+/* "foreground", "prefetch", "background". Static storage. */
+GDS_API const char *gds_class_name(enum gds_class read_class);
+
 /* ---- Readers --------------------------------------------------------------- */
 
 enum gds_reader_flag {
@@ -128,11 +143,15 @@ enum gds_dmabuf_shape {
 
 /* Zero stands for the default in every field but `size`. */
 struct gds_reader_options {
-	size_t size;          /* sizeof(struct gds_reader_options) */
-	uint32_t flags;       /* of enum gds_reader_flag */
-	uint32_t lane;        /* of enum gds_lane */
-	uint32_t queue_depth; /* most operations in flight, 1 to 4096; default 64 */
-	uint32_t threads;     /* of the thread lane, 1 to 256; default 8 */
+	size_t size;    /* sizeof(struct gds_reader_options) */
+	uint32_t flags; /* of enum gds_reader_flag */
+	uint32_t lane;  /* of enum gds_lane */
+	/*
+	 * Operations in flight on each device of storage, 1 to 4096. 0, the default: as
+	 * many as saturate the device, found by measuring, and at most 128.
+	 */
+	uint32_t queue_depth;
+	uint32_t threads; /* of the thread lane, 1 to 256; default 8 */
 	/* Most bytes of one operation: 4 KiB to 64 MiB, a multiple of 4 KiB; default 1 MiB. */
 	uint64_t transfer_bytes;
 	/*
@@ -147,6 +166,11 @@ struct gds_reader_options {
 	 * memory, and again when the proof is older than this; 0: once is enough.
 	 */
 	uint64_t canary_interval_ns;
+	/*
+	 * Most bytes in flight on each device of storage, at least one transfer. Default:
+	 * 64 MiB where the depth is found by measuring, else as many as that depth takes.
+	 */
+	uint64_t in_flight_bytes;
 };
 
 /*
@@ -187,10 +211,39 @@ struct gds_stats {
 	uint32_t lane;            /* of enum gds_lane: the one in use */
 	uint64_t canaries;        /* proofs of the direct path that were made */
 	uint64_t canaries_failed; /* of these, how many found that bytes had not arrived */
+	uint64_t reads_merged;    /* read by the same operation as the one before */
+	uint64_t reads_expired;   /* of those that failed: past the deadline of their batch */
+	uint64_t storage_devices; /* that it has met: see gds_reader_storage() */
+	/* By enum gds_class: reads that are done, their bytes, and the time they took. */
+	uint64_t class_reads[GDS_CLASS_COUNT];
+	uint64_t class_bytes[GDS_CLASS_COUNT];
+	uint64_t class_ns[GDS_CLASS_COUNT]; /* summed, from the first operation's issue on */
 };
 
 /* Fills `stats`, of which only the first `stats->size` bytes are written. */
 GDS_API int gds_reader_stats(struct gds_reader *reader, struct gds_stats *stats);
+
+/* A device of storage, as one reader uses it. */
+struct gds_storage_stats {
+	size_t size;    /* sizeof(struct gds_storage_stats), set by the caller */
+	char name[32];  /* "nvme0n1"; the device number where the kernel has no such name */
+	uint64_t reads; /* completed, failed ones included */
+	uint64_t reads_failed;
+	uint64_t reads_merged; /* read by the same operation as the one before */
+	uint64_t operations;   /* issued to the lane */
+	uint64_t bytes;        /* delivered */
+	uint64_t in_flight;    /* operations, now */
+	uint64_t depth;        /* operations in flight that are allowed, as found by now */
+	uint64_t transfer_bytes;
+	uint64_t rotational; /* 1 where its heads seek */
+};
+
+/*
+ * Fills `stats` for the device number `index` that the reader has met, from 0 on, the
+ * latest first. -ENOENT where there are not so many.
+ */
+GDS_API int gds_reader_storage(struct gds_reader *reader, size_t index,
+			       struct gds_storage_stats *stats);
 
 /*
  * In words: why the reader's lane is not io_uring, or what of io_uring this
@@ -464,6 +517,15 @@ struct gds_batch_options {
 	uint32_t path;
 	uint32_t flags;  /* of enum gds_batch_flag */
 	size_t capacity; /* reads to make room for at once; grows as needed */
+	/*
+	 * From submit on; 0: none. Reads that are not done by then end with -ETIMEDOUT.
+	 * Those that the storage works on are reported, and the batch is complete, only
+	 * when it has let go of their memory, which is not written after that; a warning
+	 * in the log says so. As all progress, this is made by whoever drives the reader.
+	 */
+	uint64_t deadline_ns;
+	uint32_t read_class; /* of enum gds_class */
+	uint32_t reserved;   /* 0 */
 };
 
 /* Makes an empty batch. `options` may be NULL. */

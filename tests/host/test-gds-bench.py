@@ -394,8 +394,10 @@ class BadInput(Case):
         self.every_command(self.path("none"), FAILED, self.path("none"), "No such file",
                            "check the name")
 
-    def test_a_directory(self):
-        self.every_command(self.folder, FAILED, self.folder, "directory")
+    def test_a_directory_without_a_file(self):
+        os.mkdir(self.path("empty"))
+        self.expected_listing = ["empty", "input"]
+        self.every_command(self.path("empty"), FAILED, self.path("empty"), "directory")
 
     def test_a_fifo(self):
         # Opening one without a writer would wait for ever.
@@ -558,7 +560,13 @@ class Usage(Case):
                 ((), ("no command",)),
                 (("frobnicate",), ("frobnicate", "--help")),
                 (("read",), ("no file",)),
-                (("bench", self.file, self.file), ("too many files",)),
+                (("bench",), ("no file", "--trace")),
+                (("bench", self.file, "--trace", self.file), ("--trace", "leave out")),
+                (("bench", self.file, "--sample", "200k-2k"), ("smaller one first",)),
+                (("bench", self.file, "--sample", "many"), ("--sample",)),
+                (("bench", self.file, "--compare", "mapped"), ("two paths",)),
+                (("bench", self.file, "--compare", "mapped,fast"), ("fast",)),
+                (("bench", self.file, "--class", "urgent"), ("foreground", "background")),
                 (("read", self.file, "--frobnicate"), ("--frobnicate", "--help")),
                 (("read", self.file, "-x"), ("-x",)),
                 (("read", self.file, "--rw", "read"), ("--rw",)),
@@ -572,7 +580,7 @@ class Usage(Case):
                 (("read", self.file, "--bs", "5000"), ("multiple of 4k",)),
                 (("read", self.file, "--bs", "1k"), ("at least 4 KiB",)),
                 (("read", self.file, "--bs", "1G"), ("at most 64 MiB",)),
-                (("read", self.file, "--qd", "0"), ("1 to 4096",)),
+                (("read", self.file, "--qd", "5000"), ("0 to 4096",)),
                 (("read", self.file, "--qd", "many"), ("whole number",)),
                 (("read", self.file, "--staging", "1M", "--bs", "1M"), ("--staging",)),
                 (("read", self.file, self.file, "--output", self.path("out")), ("--output",)),
@@ -778,6 +786,162 @@ class Bench(Case):
             self.assertIn(word, result.stdout)
 
 
+class Log(Case):
+    def test_debug_tells_the_story_of_a_read(self):
+        result = run("read", self.file, "--device", "host", "--offset", 100, "--length", 9000,
+                     environment={"GDS_LOG": "debug"})
+        self.assertEqual(result.returncode, OK, result.stderr)
+        story = result.stderr
+        self.assertRegex(story, r"read 0 of batch \S+ begins: 9000 bytes at 100 of "
+                         + re.escape(self.file))
+        self.assertRegex(story, r"operation \d+: \d+ bytes at \d+ by \w+")
+        self.assertRegex(story, r"operation \d+ brought \d+ of \d+ bytes")
+        self.assertRegex(story, r"read 0 of batch \S+ is done in \d+ us: 9000 bytes, of them")
+        carried = re.search(r"of them dmabuf (\d+), mapped (\d+), bounce (\d+)", story)
+        self.assertEqual(sum(map(int, carried.groups())), 9000)
+
+
+class Work(Case):
+    """What a benchmark can be made to read, beside the blocks of one file."""
+
+    def bench(self, *arguments):
+        result = run("bench", *arguments, "--json", "--device", best_device())
+        self.assertEqual(result.returncode, OK, result.stderr)
+        return json.loads(result.stdout)
+
+    def folder_of(self, sizes):
+        os.makedirs(self.path("many/below"))
+        for number, size in enumerate(sizes):
+            place = "many/below" if number % 2 else "many"
+            self.write(f"{place}/{number}", os.urandom(size))
+        return self.path("many")
+
+    def test_a_directory_stands_for_the_files_below_it(self):
+        folder = self.folder_of([4096, 8192, 10000, 100, 0])
+        for rw in ("read", "randread"):
+            report = self.bench(folder, "--bs", "4k", "--rw", rw)
+            self.assertEqual(report["file_count"], 5)
+            self.assertEqual(report["reads"], 1 + 2 + 2)
+            self.assertEqual(sum(report["path_bytes"].values()), 5 * 4096)
+        read = json.loads(run("read", folder, self.file, "--json", "--verify", "--device",
+                              best_device()).stdout)
+        self.assertEqual(len(read["files"]), 6)
+        self.assertTrue(all(file["verified"] for file in read["files"]))
+        self.assertEqual([os.path.basename(file["file"]) for file in read["files"]],
+                         ["0", "2", "4", "1", "3", "input"])
+
+    def test_thousands_of_files_are_read(self):
+        folder = self.path("thousands")
+        os.mkdir(folder)
+        for number in range(3000):
+            with open(os.path.join(folder, str(number)), "wb") as file:
+                file.write(b"x" * 4096)
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self.require(limit[1] > 7000, "the hard limit on open files is too low")
+        report = self.bench(folder, "--bs", "4k")
+        self.assertEqual(report["file_count"], 3000)
+        self.assertEqual(report["reads"], 3000)
+
+    def test_random_pieces_are_of_the_sizes_asked_for(self):
+        report = self.bench(self.file, "--sample", "100k", "--count", 300)
+        self.assertEqual(report["rw"], "sample")
+        self.assertEqual(report["bytes"], 300 * 100 * 1024)
+        report = self.bench(self.file, "--sample", "2k-20k", "--count", 500)
+        self.assertEqual(report["reads"], 500)
+        self.assertTrue(500 * 2048 < report["bytes"] < 500 * 20480)
+        again = self.bench(self.file, "--sample", "2k-20k", "--count", 500)
+        self.assertEqual(again["bytes"], report["bytes"])
+        other = self.bench(self.file, "--sample", "2k-20k", "--count", 500, "--seed", 2)
+        self.assertNotEqual(other["bytes"], report["bytes"])
+        aligned = self.bench(self.file, "--sample", "4k-20k", "--align", "4k", "--count", 500)
+        self.assertEqual(aligned["bytes"] % 4096, 0)
+
+    def test_a_trace_is_read_line_by_line(self):
+        other = self.write("a name with spaces", os.urandom(100000))
+        trace = self.write("trace", f"# a comment\n\n{self.file} 0 4096\n{other} 1k 10k\n"
+                           f"{self.file}\t1M\t1234\n".encode())
+        report = self.bench("--trace", trace)
+        self.assertEqual(report["rw"], "trace")
+        self.assertEqual(report["file_count"], 2)
+        self.assertEqual(report["reads"], 3)
+        self.assertEqual(report["bytes"], 4096 + 10240 + 1234)
+        report = self.bench("--trace", trace, "--count", 7)
+        self.assertEqual(report["bytes"], 2 * (4096 + 10240 + 1234) + 4096)
+
+    def test_a_bad_trace_is_told_with_its_line(self):
+        for text, words in (("", ("empty trace",)),
+                            (f"\n{self.file} 0\n", (":2:", "path offset length")),
+                            (f"{self.file} 0 x\n", (":1:", "path offset length")),
+                            (f"{self.file} 0 0\n", (":1:", "0")),
+                            (f"{self.file} 3M 2k\n", ("beyond the end", self.file)),
+                            (f"{self.path('none')} 0 4k\n", (self.path("none"),))):
+            with self.subTest(text=text):
+                trace = self.write("trace", text.encode())
+                result = run("bench", "--trace", trace, "--device", "host")
+                self.assert_one_line(result, FAILED, *words)
+        self.assert_one_line(run("bench", "--trace", self.path("no")), FAILED, self.path("no"))
+
+    def test_classes_and_a_depth_that_is_found(self):
+        for name in ("foreground", "prefetch", "background"):
+            report = self.bench(self.file, "--class", name, "--bs", "4k", "--qd", 0)
+            self.assertEqual(report["class"], name)
+            self.assertEqual(report["reads"], len(self.content) // 4096)
+            self.assertTrue(1 <= report["storage"][0]["depth"] <= 128)
+        report = self.bench(self.file, "--bs", "4k", "--qd", 17)
+        self.assertEqual(report["storage"][0]["depth"], 17)
+
+    def test_batches_of_any_number_of_reads(self):
+        for batch in (1, 3, 100000):
+            with self.subTest(batch=batch):
+                report = self.bench(self.file, "--bs", "512", "--rw", "randread", "--batch", batch,
+                                    "--count", 150000 if batch > 1000 else 500)
+                self.assertEqual(report["reads"], 150000 if batch > 1000 else 500)
+
+    def test_several_devices_take_turns(self):
+        result = run("bench", self.file, "--json", "--device", "host,host", "--bs", "4k")
+        self.assertEqual(result.returncode, OK, result.stderr)
+        report = json.loads(result.stdout)
+        self.assertEqual([device["device"] for device in report["devices"]], ["host"] * 2)
+        self.assertEqual(report["reads"], len(self.content) // 4096)
+        result = run("bench", self.file, "--device", "host,nothing:1")
+        self.assert_one_line(result, UNAVAILABLE, "nothing")
+
+    def test_paths_are_compared(self):
+        paths = usable_paths(best_device())[-2:]
+        self.require(len(paths) == 2, "the device takes one path only")
+        report = self.bench(self.file, "--compare", ",".join(paths), "--rounds", 3)
+        self.assertEqual([path["path"] for path in report["compare"]], paths)
+        self.assertEqual(report["rounds"], 3)
+        first, second = report["compare"]
+        self.assertEqual(first["ratio"], 1)
+        self.assertAlmostEqual(second["ratio"],
+                               second["bytes_per_second"] / first["bytes_per_second"], places=3)
+        result = run("bench", self.file, "--compare", ",".join(paths), "--device", best_device())
+        self.assert_ok(result)
+        for word in (*paths, "ratio", "medians", "IOPS"):
+            self.assertIn(word, result.stdout)
+
+    def test_a_plot_is_drawn(self):
+        self.require(shutil.which("gnuplot"), "gnuplot is not installed")
+        out = self.path("it's.svg")
+        self.bench(self.file, "--bs", "4k", "--runtime", "300ms", "--plot", out)
+        with open(out, encoding="utf-8") as file:
+            picture = file.read()
+        self.assertIn("<svg", picture)
+        for word in ("throughput", "latency, 50%", "99%", "MiB/s", "microseconds"):
+            self.assertIn(word, picture)
+        result = run("bench", self.file, "--bs", "4k", "--runtime", "300ms", "--device",
+                     best_device(), "--plot", self.path("no/out.svg"))
+        self.assertEqual(result.returncode, FAILED)
+        self.assertIn("gnuplot failed", result.stderr)
+
+    def test_a_plot_without_gnuplot_is_refused_before_anything_is_read(self):
+        result = run("bench", self.file, "--plot", self.path("out.svg"), "--device",
+                     best_device(), environment={"PATH": self.folder})
+        self.assert_one_line(result, UNAVAILABLE, "gnuplot", "--plot")
+        self.assertEqual(result.stdout, "")
+
+
 class Progress(Case):
     def test_nothing_is_drawn_where_there_is_no_terminal(self):
         self.assert_ok(run("read", self.file, "--device", best_device(), "--verify"))
@@ -839,7 +1003,9 @@ class Documentation(Case):
                           run("check", "--json", environment=hidden),
                           run("check", "--json", best_device(), self.file)),
                 "read": (run("read", "--json", self.file, none, "--device", best_device()),),
-                "bench": (run("bench", "--json", self.file, "--device", best_device()),)}
+                "bench": (run("bench", "--json", self.file, "--device", best_device()),
+                          run("bench", "--json", self.file, "--device", best_device(),
+                              "--compare", "auto,bounce", "--rounds", "1"))}
         for command, results in runs.items():
             with self.subTest(command=command):
                 printed = set().union(*(self.keys(json.loads(result.stdout))

@@ -169,6 +169,21 @@ static void a_hundred_thousand_small_reads_in_a_batch_are_all_right(void **state
 	gds_batch_destroy(batch);
 }
 
+static void a_million_reads_in_a_batch_are_all_right(void **state)
+{
+	struct fixture *fixture = *state;
+	struct gds_batch *batch = batch_of(fixture, 1000000, 4);
+	struct gds_stats stats = { .size = sizeof(stats) };
+
+	assert_int_equal(gds_batch_submit(batch), 0);
+	assert_int_equal(gds_batch_wait(batch, -1), 0);
+	check_batch_of(fixture, batch, 4);
+	assert_int_equal(gds_reader_stats(fixture->reader, &stats), 0);
+	assert_int_equal(stats.reads, 1000000);
+	assert_true(stats.operations < 1000);
+	gds_batch_destroy(batch);
+}
+
 /* ---- What is refused ----------------------------------------------------------------- */
 
 static void reads_outside_of_the_buffer_are_refused_and_none_is_added(void **state)
@@ -448,8 +463,13 @@ static void statistics_add_up(void **state)
 	assert_int_equal(stats.path_bytes[GDS_PATH_MAPPED] + stats.path_bytes[GDS_PATH_BOUNCE],
 			 1000 * 1111);
 	assert_int_equal(stats.in_flight, 0);
-	assert_true(stats.in_flight_peak >= 1 && stats.in_flight_peak <= 64);
-	assert_true(stats.operations >= 1000);
+	assert_true(stats.in_flight_peak >= 1 && stats.in_flight_peak <= 128);
+	/* Neighbours in the file and in memory are read together. */
+	assert_true(stats.operations + stats.reads_merged >= 1000);
+	assert_true(stats.reads_merged > 900);
+	assert_int_equal(stats.class_reads[GDS_CLASS_FOREGROUND], 2000);
+	assert_int_equal(stats.class_bytes[GDS_CLASS_FOREGROUND], 1000 * 1111);
+	assert_int_equal(stats.storage_devices, 1);
 	assert_true(stats.staging_bytes > 0 && stats.staging_bytes <= 64 * MIB);
 	gds_batch_destroy(batch);
 
@@ -641,6 +661,77 @@ static void wait_for_event(int loop, int descriptor)
 	assert_true(count > 0);
 }
 
+static struct gds_batch *timed_batch_of(struct fixture *fixture, size_t count, uint64_t deadline_ns)
+{
+	const struct gds_batch_options options = {
+		.size = sizeof(options),
+		.deadline_ns = deadline_ns,
+		.read_class = GDS_CLASS_PREFETCH,
+	};
+	struct gds_batch *batch;
+
+	assert_int_equal(gds_batch_create(&batch, fixture->reader, &options), 0);
+	for (size_t i = 0; i < count; i++) {
+		struct gds_request request = {
+			.file = fixture->file,
+			.buffer = fixture->buffer,
+			.offset = 8192 * i,
+			.length = 4096,
+			.buffer_offset = 8192 * i,
+		};
+
+		assert_int_equal(gds_batch_add(batch, &request, 1), i);
+	}
+	return batch;
+}
+
+static void a_batch_past_its_deadline_ends_and_its_buffer_is_not_written_after_that(void **state)
+{
+	struct fixture *fixture = *state;
+	unsigned char *host = gds_buffer_host(fixture->buffer);
+	struct gds_stats stats = { .size = sizeof(stats) };
+	struct gds_batch *batch = timed_batch_of(fixture, 200, 20 * UINT64_C(1000000));
+
+	gate_close();
+	memset(host, 0xee, BUFFER_BYTES);
+	assert_int_equal(gds_batch_submit(batch), 0);
+	/* Nothing else wakes the driver. */
+	assert_int_equal(gds_batch_wait(batch, -1), 0);
+	assert_int_equal(gds_batch_failures(batch, NULL), 200);
+	for (size_t i = 0; i < 200; i++)
+		assert_int_equal(result_of(batch, i).bytes, -ETIMEDOUT);
+	gate_open();
+	assert_int_equal(read_at(fixture, 2 * MIB, 4096, 4 * MIB), 4096);
+	for (size_t i = 0; i < 2 * MIB; i++)
+		assert_int_equal(host[i], 0xee);
+	assert_int_equal(gds_reader_stats(fixture->reader, &stats), 0);
+	assert_int_equal(stats.reads_expired, 200);
+	assert_int_equal(stats.reads_failed, 200);
+	gds_batch_destroy(batch);
+}
+
+static void a_batch_within_its_deadline_is_good(void **state)
+{
+	struct fixture *fixture = *state;
+	struct gds_batch *batch = timed_batch_of(fixture, 200, UINT64_C(3600) * 1000000000);
+	struct gds_stats stats = { .size = sizeof(stats) };
+	struct gds_storage_stats storage = { .size = sizeof(storage) };
+
+	assert_int_equal(gds_batch_submit(batch), 0);
+	assert_int_equal(gds_batch_wait(batch, -1), 0);
+	assert_int_equal(gds_batch_failures(batch, NULL), 0);
+	gds_batch_destroy(batch);
+	assert_int_equal(gds_reader_stats(fixture->reader, &stats), 0);
+	assert_int_equal(stats.reads_expired, 0);
+	assert_int_equal(stats.class_reads[GDS_CLASS_PREFETCH], 200);
+	assert_int_equal(stats.class_bytes[GDS_CLASS_PREFETCH], 200 * 4096);
+	assert_int_equal(gds_reader_storage(fixture->reader, 0, &storage), 0);
+	assert_true(storage.name[0] && storage.depth > 0 && storage.transfer_bytes > 0);
+	assert_int_equal(storage.reads, 200);
+	assert_int_equal(storage.bytes, 200 * 4096);
+	assert_int_equal(gds_reader_storage(fixture->reader, 1, &storage), -ENOENT);
+}
+
 static void an_event_loop_sees_every_batch_complete(void **state)
 {
 	struct fixture *fixture = *state;
@@ -707,6 +798,7 @@ int main(void)
 		TEST_CASE(a_file_that_grew_is_read_to_its_new_end),
 		TEST_CASE(a_file_that_shrinks_while_it_is_read_gives_a_short_read),
 		TEST_CASE(a_hundred_thousand_small_reads_in_a_batch_are_all_right),
+		TEST_CASE_FOR(a_million_reads_in_a_batch_are_all_right, is_plain_uring),
 		TEST_CASE(reads_outside_of_the_buffer_are_refused_and_none_is_added),
 		TEST_CASE(offsets_that_no_file_has_are_refused),
 		TEST_CASE(null_arguments_are_refused_with_a_message_and_no_crash),
@@ -726,6 +818,8 @@ int main(void)
 		TEST_CASE(a_blocking_read_goes_on_after_signals),
 		TEST_CASE(a_cancelled_batch_completes_and_says_so_of_each_read),
 		TEST_CASE(cancelling_one_batch_leaves_the_others_alone),
+		TEST_CASE(a_batch_past_its_deadline_ends_and_its_buffer_is_not_written_after_that),
+		TEST_CASE(a_batch_within_its_deadline_is_good),
 		TEST_CASE(an_event_loop_sees_every_batch_complete),
 		TEST_CASE(a_cancel_and_an_empty_batch_wake_an_event_loop),
 	};

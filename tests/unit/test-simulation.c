@@ -79,6 +79,7 @@ struct test_batch {
 	uint32_t flags;
 	bool submitted;
 	bool cancelled;
+	bool expires;
 	bool shrunk; /* a file was cut while it was in flight */
 };
 
@@ -252,6 +253,8 @@ static void make_file(struct world *world, size_t index)
 	file->file->offset_align = file->storage->offset_align;
 	file->file->memory_align = file->storage->memory_align;
 	file->storage->direct_fd = file->file->direct ? file->file->fd : -1;
+	/* On disks of their own, or on one together. Of no number that a real one has. */
+	file->file->storage = makedev(4000, (unsigned)random_below(&world->random, MOST_FILES));
 	if (file->drive)
 		make_drive(world, index);
 }
@@ -312,6 +315,8 @@ static void make_reader(struct world *world)
 	options->staging_bytes = align_up(max_u64(4 * options->transfer_bytes, 1 << 20), 4096);
 	world->simulation.most_bytes = (uint32_t)options->transfer_bytes;
 	options->flags = random_chance(random, 500) ? GDS_READER_SINGLE_THREAD : 0;
+	if (random_chance(random, 300))
+		options->in_flight_bytes = options->transfer_bytes * random_between(random, 1, 8);
 	options->dmabuf_shape = GDS_DMABUF_DESCRIPTORS;
 	if (!world->lies && random_chance(random, 100))
 		options->flags |= GDS_READER_NO_CANARY;
@@ -342,7 +347,26 @@ static void make_world(struct world *world, uint64_t seed)
 
 /* ---- Making reads --------------------------------------------------------------------- */
 
-static bool make_read(struct world *world, struct test_read *read)
+/* One that lies right behind the read before, in the file and in memory. */
+static bool make_neighbour(struct world *world, struct test_read *read)
+{
+	const struct gds_request *before = &read[-1].request;
+	struct gds_request *request = &read->request;
+
+	*read = read[-1];
+	request->offset = before->offset + before->length;
+	request->buffer_offset = before->buffer_offset + before->length;
+	request->length = random_skewed(&world->random, 20000);
+	request->user_data = random_u64(&world->random);
+	if (read->buffer->next != request->buffer_offset || !read->file->file ||
+	    !read->buffer->buffer ||
+	    !range_fits(request->buffer_offset, request->length, read->buffer->bytes))
+		return false;
+	read->buffer->next += request->length;
+	return true;
+}
+
+static bool make_read(struct world *world, struct test_read *read, bool first)
 {
 	struct random *random = &world->random;
 	struct test_file *file = &world->files[random_below(random, world->file_count)];
@@ -350,6 +374,9 @@ static bool make_read(struct world *world, struct test_read *read)
 	uint64_t align = file->storage->offset_align;
 	struct gds_request *request = &read->request;
 
+	if (!first && random_chance(random, 400) && make_neighbour(world, read))
+		return true;
+	*read = (struct test_read){ 0 };
 	if (!file->file || !buffer->buffer)
 		return false;
 	request->offset = random_below(random, file->storage->bytes + 5000);
@@ -393,7 +420,8 @@ static void add_reads(struct world *world, struct test_batch *batch)
 	size_t count = 0;
 	ssize_t first;
 
-	while (count < wanted && make_read(world, &batch->reads[batch->count + count])) {
+	while (count < wanted &&
+	       make_read(world, &batch->reads[batch->count + count], batch->count + count == 0)) {
 		requests[count] = batch->reads[batch->count + count].request;
 		count++;
 	}
@@ -416,6 +444,12 @@ static void create_batch(struct world *world, struct test_batch *batch)
 	options.path = paths[random_below(&world->random, 6)];
 	options.flags = random_chance(&world->random, 200) ? GDS_BATCH_NO_FALLBACK : 0;
 	options.capacity = random_below(&world->random, 100);
+	options.read_class = (uint32_t)random_below(&world->random, GDS_CLASS_COUNT);
+	/* By the real clock: it is over at once, or never. */
+	options.deadline_ns = random_chance(&world->random, 100) ? 1 : 0;
+	if (random_chance(&world->random, 100))
+		options.deadline_ns = UINT64_MAX - random_below(&world->random, 1000);
+	batch->expires = options.deadline_ns == 1;
 	batch->path = options.path;
 	batch->flags = options.flags;
 	CHECK(world, gds_batch_create(&batch->batch, world->reader, &options) == 0);
@@ -467,6 +501,8 @@ static bool error_is_deserved(const struct world *world, const struct test_batch
 	switch (-error) {
 	case ECANCELED:
 		return batch->cancelled;
+	case ETIMEDOUT:
+		return batch->expires;
 	case EBADF:
 		return read->lost_ends;
 	case EIO:
@@ -539,6 +575,7 @@ static void check_good_read(struct world *world, const struct test_batch *batch,
 			CHECK(world, view[i] == SIMULATED_POISON);
 	}
 	CHECK(world, !read->lost_ends);
+	/* An explanation may have spoiled what had been read before it. */
 	CHECK(world,
 	      read->buffer->spoiled || memcmp(view, storage->image + request->offset, bytes) == 0);
 	for (int path = 0; path < GDS_PATH_COUNT; path++)
@@ -770,8 +807,10 @@ static void check_counters(struct world *world)
 	seen.canaries += stats.canaries;
 	seen.liars += stats.canaries_failed;
 	CHECK(world, stats.in_flight == 0);
-	CHECK(world, stats.in_flight_peak <= world->options.queue_depth);
-	CHECK(world, world->simulation.most_in_flight <= world->options.queue_depth);
+	CHECK(world, stats.storage_devices <= world->file_count);
+	CHECK(world, stats.in_flight_peak <= stats.storage_devices * world->options.queue_depth);
+	CHECK(world, world->simulation.most_in_flight <=
+			     stats.storage_devices * world->options.queue_depth);
 	CHECK(world, stats.operations == world->simulation.operations);
 	CHECK(world, stats.staging_bytes <= world->options.staging_bytes);
 	for (size_t i = 0; i < world->device_count; i++)

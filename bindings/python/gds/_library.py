@@ -29,6 +29,7 @@ VERSION = (0, 1)  # what of the library this package was written for
 PATHS = ("auto", "dmabuf", "mapped", "bounce")
 LANES = ("auto", "uring", "threads")
 PATH_COUNT = len(PATHS)
+CLASS_COUNT = 3
 
 READER_SINGLE_THREAD = 1 << 0
 READER_PROGRESS_THREAD = 1 << 1
@@ -48,6 +49,7 @@ class ReaderOptions(Structure):
         ("staging_bytes", c_uint64),
         ("dmabuf_shape", c_uint32),
         ("canary_interval_ns", c_uint64),
+        ("in_flight_bytes", c_uint64),
     ]
 
 
@@ -68,6 +70,12 @@ class Stats(Structure):
         ("lane", c_uint32),
         ("canaries", c_uint64),
         ("canaries_failed", c_uint64),
+        ("reads_merged", c_uint64),
+        ("reads_expired", c_uint64),
+        ("storage_devices", c_uint64),
+        ("class_reads", c_uint64 * CLASS_COUNT),
+        ("class_bytes", c_uint64 * CLASS_COUNT),
+        ("class_ns", c_uint64 * CLASS_COUNT),
     ]
 
 
@@ -111,6 +119,9 @@ class BatchOptions(Structure):
         ("path", c_uint32),
         ("flags", c_uint32),
         ("capacity", c_size_t),
+        ("deadline_ns", c_uint64),
+        ("read_class", c_uint32),
+        ("reserved", c_uint32),
     ]
 
 
