@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -41,15 +42,34 @@ static void die(const char *what)
 	exit(1);
 }
 
+/* A line with offset and length. */
+static bool parse_piece(const char *line, struct piece *piece)
+{
+	char *end;
+	const char *second;
+
+	errno = 0;
+	piece->offset = strtoul(line, &end, 10);
+	second = end;
+	piece->length = strtoul(second, &end, 10);
+	return second != line && end != second && *end == '\n' && errno == 0;
+}
+
 static void read_list(const char *path)
 {
 	FILE *list = fopen(path, "re");
 	struct piece piece;
+	char *line = NULL;
+	size_t bytes = 0;
 	size_t room = 0;
 
 	if (!list)
 		die(path);
-	while (fscanf(list, "%lu %lu", &piece.offset, &piece.length) == 2) {
+	while (getline(&line, &bytes, list) > 0) {
+		if (!parse_piece(line, &piece)) {
+			errno = EINVAL;
+			die(path);
+		}
 		if (piece_count == room) {
 			room = room ? 2 * room : 1024;
 			pieces = reallocarray(pieces, room, sizeof(*pieces));
@@ -58,6 +78,7 @@ static void read_list(const char *path)
 			die(path);
 		pieces[piece_count++] = piece;
 	}
+	free(line);
 	fclose(list);
 }
 

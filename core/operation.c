@@ -40,19 +40,15 @@
 /* Times that -EFAULT is not yet taken for memory that cannot be pinned. */
 #define FAULTS_FORGIVEN 2
 
-size_t reader_operations(const struct gds_reader *reader)
-{
-	return (size_t)reader->scheduler.most + reader->staging[STAGING_SMALL].count +
-	       reader->staging[STAGING_LARGE].count;
-}
-
 int operations_open(struct gds_reader *reader)
 {
-	size_t count = reader_operations(reader);
+	size_t count = (size_t)reader->scheduler.most + reader->staging[STAGING_SMALL].count +
+		       reader->staging[STAGING_LARGE].count;
 
 	reader->ops = calloc(count, sizeof(*reader->ops));
 	if (!reader->ops)
 		return gds_fail_errno(ENOMEM, "cannot open a reader");
+	reader->op_count = count;
 	for (size_t i = count; i-- > 0;) {
 		reader->ops[i].next = reader->free_ops;
 		reader->free_ops = &reader->ops[i];
@@ -1063,14 +1059,13 @@ static void give_up_read(struct gds_reader *reader, struct read *read, int error
 
 size_t operations_end(struct gds_reader *reader, struct gds_batch *batch, int error)
 {
-	size_t count = reader_operations(reader);
 	size_t held = 0;
 
 	for (size_t i = 0; i < batch->run_count; i++)
 		scheduler_remove(&batch->runs[i]);
 	for (size_t i = 0; i < batch->count; i++)
 		give_up_read(reader, &batch->reads[i], error, &held);
-	for (size_t i = 0; held && i < count; i++)
+	for (size_t i = 0; held && i < reader->op_count; i++)
 		if (reader->ops[i].in_lane && reader->ops[i].read->batch == batch)
 			reader->lane->ops->cancel(reader->lane, (uintptr_t)&reader->ops[i]);
 	return held;

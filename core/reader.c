@@ -24,6 +24,7 @@
 #define DEFAULT_STAGING_BYTES  (UINT64_C(64) << 20)
 #define MAX_QUEUE_DEPTH        4096
 #define MAX_LANE_DEPTH         8192
+#define LEAST_LANE_DEPTH       32
 #define DEVICES_AT_ONCE        4 /* that may all have their full depth in flight */
 #define MAX_THREADS            256
 #define MIN_TRANSFER_BYTES     (UINT64_C(4) << 10)
@@ -508,6 +509,28 @@ static void prefix_reason(struct lane *lane, const char *why)
 	gds_text_set(lane->reason, sizeof(lane->reason), "%s%s%s", why, own[0] ? "; " : "", own);
 }
 
+/*
+ * The kernel counts a ring as locked memory, of which a user may have as little as
+ * 64 KiB: a smaller ring serves as well, with less in flight.
+ */
+static int open_ring(struct gds_reader *reader, const struct lane_ops *uring,
+		     struct lane_options *options)
+{
+	int err = uring->open(&reader->lane, options);
+
+	while (err == -ENOMEM && options->depth > LEAST_LANE_DEPTH) {
+		options->depth = (uint32_t)max_u64(options->depth / 2, LEAST_LANE_DEPTH);
+		err = uring->open(&reader->lane, options);
+	}
+	if (!err && options->depth < reader->scheduler.most) {
+		gds_info("locked memory is short: at most %u operations in flight instead of %u "
+			 "(ulimit -l)",
+			 options->depth, reader->scheduler.most);
+		reader->scheduler.most = options->depth;
+	}
+	return err;
+}
+
 static int open_lane(struct gds_reader *reader, const struct lane_ops *uring)
 {
 	const struct gds_reader_options *options = &reader->options;
@@ -522,7 +545,7 @@ static int open_lane(struct gds_reader *reader, const struct lane_ops *uring)
 	if (options->flags & (GDS_READER_SINGLE_THREAD | GDS_READER_PROGRESS_THREAD))
 		lane_options.flags = LANE_SINGLE_THREAD;
 	if (options->lane != GDS_LANE_THREADS)
-		err = uring->open(&reader->lane, &lane_options);
+		err = open_ring(reader, uring, &lane_options);
 	reader->lane_kind = GDS_LANE_URING;
 	if (!err || options->lane == GDS_LANE_URING)
 		return err;
@@ -532,6 +555,7 @@ static int open_lane(struct gds_reader *reader, const struct lane_ops *uring)
 		gds_warn("reading with threads: %s", why);
 	}
 	reader->lane_kind = GDS_LANE_THREADS;
+	lane_options.depth = reader->scheduler.most;
 	err = lane_threads.open(&reader->lane, &lane_options);
 	if (!err)
 		prefix_reason(reader->lane, why);

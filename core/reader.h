@@ -181,6 +181,7 @@ struct gds_reader {
 	struct staging_pool staging[STAGING_SIZES];
 	uint32_t staging_slots[STAGING_SIZES]; /* in the lane, or LANE_NO_BUFFER */
 	struct op *ops;
+	size_t op_count; /* as many as may be in the lane, or have a chunk that is copied from */
 	struct op *free_ops;
 	struct reader_queue *queues; /* others read the list, under the lock */
 	struct gds_batch *timed;     /* batches in flight that have a deadline */
@@ -283,9 +284,6 @@ int reader_wait(struct gds_reader *reader, struct gds_batch *batch, uint64_t dea
 int reader_submit(struct gds_reader *reader, struct gds_batch *batch);
 void reader_poll(struct gds_reader *reader);
 void reader_cancel(struct gds_reader *reader, struct gds_batch *batch);
-
-/* Operations that there may be: in the lane, or with a chunk that is copied from. */
-size_t reader_operations(const struct gds_reader *reader);
 
 /*
  * aim.c: where an operation's bytes land. Returns 0 when the operation can be

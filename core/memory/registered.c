@@ -143,7 +143,7 @@ static int list_default(const struct backend_ops *ops,
 			void *user)
 {
 	struct gds_device_info info = { .size = sizeof(info) };
-	struct backend_device *device;
+	struct backend_device *device = NULL;
 
 	if (registered_open(ops, &device, ""))
 		return visit(ops->name, NULL, gds_last_error(), user);

@@ -119,8 +119,11 @@ static void in_child(int (*run)(void))
 
 	fflush(NULL);
 	child = fork();
-	if (child == 0)
-		_exit(run());
+	if (child == 0) {
+		status = run();
+		fflush(NULL); /* the reason why it cannot tell */
+		_exit(status);
+	}
 	assert_int_equal(waitpid(child, &status, 0), child);
 	assert_true(WIFEXITED(status));
 	if (WEXITSTATUS(status) == CANNOT_TELL)

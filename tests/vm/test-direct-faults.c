@@ -365,13 +365,15 @@ static void a_buffer_freed_under_load_is_kept_until_its_reads_are_done(void **st
 
 static void a_reader_closed_under_load_leaves_no_drive_writing(void **state)
 {
-	unsigned char *first = malloc(READS * PIECE), *second = malloc(READS * PIECE);
+	unsigned char *first, *second;
 	struct gds_batch *batch;
 	struct gds_result result;
 	struct rig rig;
 
 	(void)state;
 	need_vm();
+	first = malloc(READS * PIECE);
+	second = malloc(READS * PIECE);
 	assert_true(first && second);
 	open_rig_of(&rig, "udmabuf", READS * PIECE);
 	poison(&rig);

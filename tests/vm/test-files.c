@@ -857,14 +857,16 @@ static void many_small_files_are_right(void **state)
 	const struct rlimit descriptors = { count + 1000, count + 1000 };
 	const uint64_t share = 8 * BLOCK;
 	struct gds_batch_options options = { .size = sizeof(options), .path = GDS_PATH_DMABUF };
-	struct gds_file **files = calloc(count, sizeof(struct gds_file *));
-	unsigned char *all = calloc(count, share);
+	struct gds_file **files;
+	unsigned char *all;
 	struct gds_buffer *room;
 	struct gds_batch *batch;
 	char name[32];
 
 	(void)state;
 	need_vm();
+	files = calloc(count, sizeof(struct gds_file *));
+	all = calloc(count, share);
 	assert_non_null(files);
 	assert_non_null(all);
 	need(setrlimit(RLIMIT_NOFILE, &descriptors) == 0, "setrlimit");
