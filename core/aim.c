@@ -7,8 +7,8 @@
  */
 #include "base/bits.h"
 #include "base/error.h"
+#include "base/verdict.h"
 #include "memory/buffer.h"
-#include "path/verdict.h"
 #include "reader.h"
 #include "storage/file.h"
 

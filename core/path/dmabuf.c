@@ -4,9 +4,9 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/verdict.h"
 #include "lane/dmabuf.h"
 #include "path/below.h"
-#include "path/verdict.h"
 #include "reader.h"
 #include "storage/file.h"
 

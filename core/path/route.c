@@ -5,11 +5,11 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/probe.h"
+#include "base/verdict.h"
 #include "lane/dmabuf.h"
 #include "memory/buffer.h"
 #include "memory/pages.h"
 #include "path/below.h"
-#include "path/verdict.h"
 #include "reader.h"
 #include "storage/file.h"
 

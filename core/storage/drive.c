@@ -30,21 +30,12 @@ static void trim(char *value)
 		value[--length] = '\0';
 }
 
-static dev_t disk_of(dev_t device)
-{
-	dev_t disk;
-
-	return sysfs_has(device, "partition") && sysfs_device(device, "../dev", &disk) == 0
-		       ? disk
-		       : device;
-}
-
 void drive_describe(dev_t device, char *text, size_t size)
 {
 	char value[SYSFS_VALUE_BYTES];
 	uint64_t number;
 
-	device = disk_of(device);
+	device = sysfs_disk(device);
 	text[0] = '\0';
 	if (sysfs_name(device, value, sizeof(value)) == 0)
 		add(text, size, "%s", value);
@@ -100,7 +91,8 @@ void drive_describe_distance(dev_t device, const char *address, char *text, size
 	bool bridge;
 	int hops;
 
-	if (!address[0] || sysfs_get(disk_of(device), "device/address", value, sizeof(value)) != 0)
+	if (!address[0] ||
+	    sysfs_get(sysfs_disk(device), "device/address", value, sizeof(value)) != 0)
 		return;
 	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s", value);
 	drive = realpath(path, NULL);

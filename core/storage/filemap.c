@@ -5,7 +5,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
-#include "path/verdict.h"
+#include "base/verdict.h"
 #include "storage/file.h"
 #include "storage/sysfs.h"
 

@@ -4,7 +4,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
-#include "path/verdict.h"
+#include "base/verdict.h"
 #include "storage/btrfs.h"
 #include "storage/dm.h"
 #include "storage/md.h"

@@ -95,6 +95,15 @@ int sysfs_device(dev_t device, const char *name, dev_t *found)
 	return text_device(&at, found) ? 0 : -EINVAL;
 }
 
+dev_t sysfs_disk(dev_t device)
+{
+	dev_t disk;
+
+	return sysfs_has(device, "partition") && sysfs_device(device, "../dev", &disk) == 0
+		       ? disk
+		       : device;
+}
+
 int sysfs_name(dev_t device, char *name, size_t size)
 {
 	static const char key[] = "DEVNAME=";

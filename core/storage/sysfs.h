@@ -30,6 +30,8 @@ bool sysfs_has(dev_t device, const char *name);
 int sysfs_number(dev_t device, const char *name, uint64_t *number);
 /* "MAJOR:MINOR". */
 int sysfs_device(dev_t device, const char *name, dev_t *found);
+/* The disk that a partition is on; any other device is its own. */
+dev_t sysfs_disk(dev_t device);
 /* The kernel's name for the device: "nvme0n1p1". */
 int sysfs_name(dev_t device, char *name, size_t size);
 

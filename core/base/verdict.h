@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Whether a path can be taken, and why not: what gds_explain() shows. */
-#ifndef GDS_PATH_VERDICT_H
-#define GDS_PATH_VERDICT_H
+#ifndef GDS_BASE_VERDICT_H
+#define GDS_BASE_VERDICT_H
 
 #include "base/error.h"
 
