@@ -7,7 +7,6 @@
 #define GDS_TESTS_RIG_H
 
 #include <gds/gds.h>
-#include <stdbool.h>
 #include <stdint.h>
 
 #define MIB        (UINT64_C(1) << 20)
@@ -45,14 +44,5 @@ struct gds_result rig_read(struct rig *rig, unsigned drive, uint32_t path, uint6
 			   uint64_t bytes, uint64_t place);
 /* That the device sees the drives' bytes there. */
 void rig_check(struct rig *rig, uint64_t offset, uint64_t bytes, uint64_t place);
-
-/*
- * Binds the BARs that stand for GPUs to vfio-pci. Gives the name of the device of BAR
- * `index`: 0 is below one switch with the first drive, 1 below a port of its own.
- */
-const char *vfio_name(unsigned index);
-
-/* Asks kernel/vm for something, such as "unplug nvme1". Whether it was done; any thread. */
-bool vm_ask(const char *request);
 
 #endif

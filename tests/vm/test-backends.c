@@ -19,6 +19,7 @@
 #include "dmabuf/sync.h"
 #include "dmabuf/system.h"
 #include "memory/backend.h"
+#include "vm/machine.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -590,16 +591,6 @@ static void a_bar_that_is_not_there_is_refused(void **state)
 
 /* ---- Devices and tests -------------------------------------------------------- */
 
-static void write_text(const char *path, const char *text)
-{
-	FILE *file = fopen(path, "we");
-
-	if (!file)
-		return;
-	fputs(text, file);
-	fclose(file);
-}
-
 /* Below one switch and an IOMMU the near BAR shares a group with a disk in use. */
 static bool shares_its_group(const char *name)
 {
@@ -619,45 +610,25 @@ static bool shares_its_group(const char *name)
 	return true;
 }
 
-static void add_vfio(const char *address)
+static void add_vfio(const char *name)
 {
 	struct subject *subject = &subjects[subject_count];
 
-	gds_text_set(subject->name, sizeof(subject->name), "vfio:%.64s", address);
+	if (subject_count == MAX_DEVICES)
+		return;
+	gds_text_set(subject->name, sizeof(subject->name), "%s", name);
 	subject->bytes = 5 * MIB + 123;
 	if (!shares_its_group(subject->name))
 		subject_count++;
 }
 
-static int is_ivshmem(const struct dirent *entry)
+static void add_bars(void)
 {
-	char path[512];
-	uint64_t vendor = 0, model = 0;
+	char bars[BARS_MOST][BAR_NAME_BYTES];
+	unsigned count = bars_bind(bars);
 
-	gds_text_set(path, sizeof(path), "/sys/bus/pci/devices/%s/vendor", entry->d_name);
-	system_number(path, &vendor);
-	gds_text_set(path, sizeof(path), "/sys/bus/pci/devices/%s/device", entry->d_name);
-	system_number(path, &model);
-	return vendor == 0x1af4 && model == 0x1110;
-}
-
-static void bind_ivshmem(void)
-{
-	struct dirent **entries;
-	int count = scandir("/sys/bus/pci/devices", &entries, is_ivshmem, alphasort);
-	char path[512];
-
-	for (int i = 0; i < count; i++) {
-		gds_text_set(path, sizeof(path), "/sys/bus/pci/devices/%s/driver_override",
-			     entries[i]->d_name);
-		write_text(path, "vfio-pci");
-		write_text("/sys/bus/pci/drivers_probe", entries[i]->d_name);
-		if (subject_count < MAX_DEVICES)
-			add_vfio(entries[i]->d_name);
-		free(entries[i]);
-	}
-	if (count >= 0)
-		free(entries);
+	for (unsigned i = 0; i < count; i++)
+		add_vfio(bars[i]);
 }
 
 /* A pool for "udmabuf:huge"; where there is none, its tests say so. */
@@ -723,13 +694,15 @@ static size_t collect_tests(void)
 int main(void)
 {
 	const char *vfio = getenv("GDS_TEST_VFIO");
+	char name[80];
 
 	srandom(20261124);
 	if (getenv("GDS_VM")) {
 		make_huge_pages();
-		bind_ivshmem();
+		add_bars();
 	} else if (vfio) {
-		add_vfio(vfio);
+		gds_text_set(name, sizeof(name), "vfio:%.64s", vfio);
+		add_vfio(name);
 	}
 	return _cmocka_run_group_tests("backends", tests, collect_tests(), NULL, NULL);
 }

@@ -15,6 +15,7 @@
 #include "dmabuf/memory.h"
 #include "memory/device.h"
 #include "support/random.h"
+#include "vm/machine.h"
 #include "vm/rig.h"
 
 #include <dirent.h>

@@ -21,6 +21,7 @@
 #include "dmabuf/memory.h"
 #include "memory/device.h"
 #include "support/random.h"
+#include "vm/machine.h"
 #include "vm/rig.h"
 
 #include <fcntl.h>
@@ -241,12 +242,14 @@ static void peer_to_peer(unsigned bar)
 	const char *iommu = getenv("GDS_VM_IOMMU");
 	bool translates = iommu && strcmp(iommu, "off") != 0;
 	uint64_t seed = test_seed();
+	char bars[BARS_MOST][BAR_NAME_BYTES];
 	struct gds_device *device;
 	bool all = true;
 	struct rig rig;
 
 	need_vm();
-	if (gds_device_open(&device, vfio_name(bar))) {
+	assert_true(bar < bars_bind(bars));
+	if (gds_device_open(&device, bars[bar])) {
 		/* Below one switch a BAR is in one group with the drive, which is in use. */
 		if (!translates || !strstr(gds_last_error(), "shares its IOMMU group"))
 			fail_msg("%s", gds_last_error());
