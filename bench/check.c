@@ -193,6 +193,16 @@ static void print_path(const struct gds_explanation *explanation, int path)
 		printf("  %-8s   -> %s\n", "", verdict->remedy);
 }
 
+static void print_drives(const char *drives)
+{
+	size_t length;
+
+	for (; *drives; drives += length + (drives[length] == '\n')) {
+		length = strcspn(drives, "\n");
+		printf("  %.*s\n", (int)length, drives);
+	}
+}
+
 static void print_view(const struct view *view)
 {
 	const struct gds_explanation *explanation = &view->explanation;
@@ -207,6 +217,9 @@ static void print_view(const struct view *view)
 		printf("  %s\n", explanation->direct_reason);
 	if (explanation->lane_reason[0])
 		printf("  %s\n", explanation->lane_reason);
+	if (explanation->layout[0])
+		printf("  %s\n", explanation->layout);
+	print_drives(explanation->drives);
 	for (int path = GDS_PATH_DMABUF; path < GDS_PATH_COUNT; path++)
 		print_path(explanation, path);
 	printf("  kernel   %s\n", explanation->kernel);
@@ -229,6 +242,20 @@ static json_t *paths_json(const struct gds_explanation *explanation)
 	return paths;
 }
 
+static json_t *drives_json(const char *drives)
+{
+	json_t *array = json_array();
+	char line[256];
+	size_t length;
+
+	for (; *drives; drives += length + (drives[length] == '\n')) {
+		length = strcspn(drives, "\n");
+		snprintf(line, sizeof(line), "%.*s", (int)length, drives);
+		json_array_append_new(array, json_text(line));
+	}
+	return array;
+}
+
 static json_t *view_json(const struct view *view)
 {
 	const struct gds_explanation *explanation = &view->explanation;
@@ -244,6 +271,8 @@ static json_t *view_json(const struct view *view)
 	json_put(object, KEY_DIRECT_REASON, json_text(explanation->direct_reason));
 	json_put(object, KEY_OFFSET_ALIGNMENT, json_integer(explanation->offset_alignment));
 	json_put(object, KEY_MEMORY_ALIGNMENT, json_integer(explanation->memory_alignment));
+	json_put(object, KEY_LAYOUT, json_text(explanation->layout));
+	json_put(object, KEY_DRIVES, drives_json(explanation->drives));
 	json_put(object, KEY_PATHS, paths_json(explanation));
 	json_put(object, KEY_DMABUF_READS, json_text(explanation->kernel));
 	return object;

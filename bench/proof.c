@@ -327,7 +327,7 @@ static enum status sum(struct run *run, struct probe *probe, uint32_t crc)
 	if (run->options->no_checksum)
 		return STATUS_OK;
 	error = gds_buffer_checksum(run->buffer, probe->place, probe->bytes, &device_crc);
-	if (error == -ENOTSUP || error == -EOPNOTSUPP)
+	if (error == -ENOTSUP)
 		return STATUS_OK;
 	if (error)
 		return fail_library(error);
@@ -576,7 +576,7 @@ static void close_run(struct run *run)
 enum status proof_run(const struct proof *proof, const struct options *options, json_t *object)
 {
 	struct run run = { .proof = proof, .options = options, .first_value = -1 };
-	uint64_t block = 0;
+	uint64_t block = 512;
 	enum status status = open_run(&run, &block);
 
 	if (status == STATUS_OK) {

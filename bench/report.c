@@ -42,6 +42,10 @@ const struct key_spec key_specs[KEY_COUNT] = {
 	[KEY_PATHS] = { "paths", CHECK, "array of objects with path, usable, reason and remedy" },
 	[KEY_DIRECT] = { "direct", CHECK, "whether the file is read with O_DIRECT" },
 	[KEY_DIRECT_REASON] = { "direct_reason", CHECK, "why it is not; may be empty" },
+	[KEY_LAYOUT] = { "layout", CHECK,
+			 "how a file lies on the devices below its file system; empty where it is "
+			 "not read from there" },
+	[KEY_DRIVES] = { "drives", CHECK, "array of texts on the drives that are read directly" },
 	[KEY_OFFSET_ALIGNMENT] = { "offset_alignment", CHECK,
 				   "of file offsets and lengths that need no edges" },
 	[KEY_MEMORY_ALIGNMENT] = { "memory_alignment", CHECK, "of addresses that take O_DIRECT" },
@@ -71,6 +75,7 @@ const struct key_spec key_specs[KEY_COUNT] = {
 	[KEY_DRIVER] = { "driver", ALL, "the driver and its version" },
 	[KEY_MEMORY_BYTES] = { "memory_bytes", ALL, "memory of the device; 0 where unknown" },
 	[KEY_UNIFIED] = { "unified", ALL, "whether host memory is the device's memory" },
+	[KEY_PCI] = { "pci", ALL, "the device's PCI address; empty where it has none" },
 	[KEY_LANE] = { "lane", ALL, "uring or threads" },
 	[KEY_LANE_REASON] = { "lane_reason", ALL,
 			      "why the lane is not io_uring, or what the kernel's io_uring lacks; "
@@ -168,6 +173,7 @@ void json_put_device(json_t *object, const struct gds_device_info *info)
 	json_put(object, KEY_DRIVER, json_text(info->driver));
 	json_put(object, KEY_MEMORY_BYTES, json_integer((json_int_t)info->memory_bytes));
 	json_put(object, KEY_UNIFIED, json_boolean(info->unified));
+	json_put(object, KEY_PCI, json_text(info->pci));
 }
 
 void json_put_cpu(json_t *object, const struct cpu_time *cpu, uint64_t bytes)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# What is installed: one header, the library, what finds it (pkg-config, CMake), the
+# What is installed: the headers, the library, what finds it (pkg-config, CMake), the
 # programs, their man pages, and the documents that must or should go along.
 # tests/package/ holds this list against a real installation.
 include(CMakePackageConfigHelpers)
@@ -23,7 +23,8 @@ install(FILES ${PROJECT_BINARY_DIR}/gds-config.cmake
               ${PROJECT_BINARY_DIR}/gds-config-version.cmake
         DESTINATION ${GDS_CMAKE_DIR})
 install(FILES ${PROJECT_BINARY_DIR}/gds.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
-install(FILES include/gds/gds.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/gds)
+install(FILES include/gds/gds.h include/gds/backend.h
+        DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/gds)
 
 if(TARGET gds-bench)
   install(TARGETS gds-bench RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})

@@ -46,7 +46,7 @@ static int take_chunk(struct gds_reader *reader, struct op *op)
 	struct reader_device *device = device_of(op);
 	int err;
 
-	if (op->read->route->path == GDS_PATH_DMABUF && !device_scratch(reader, device, size)) {
+	if (op->path == GDS_PATH_DMABUF && !device_scratch(reader, device, size)) {
 		op->pool = &device->scratch[size].pool;
 		op->path = GDS_PATH_DMABUF;
 	} else {
@@ -87,22 +87,23 @@ static int leave_dmabuf(struct gds_reader *reader, struct op *op, const char *re
 	return route_refuse_path(reader, route, reason, remedy) ?: AIM_RECUT;
 }
 
-/* Makes the operation no longer than a canary; what is cut off goes to its rest. */
-static void shorten(struct op *op)
+/* Makes the operation no longer than that; what is cut off goes to its rest. */
+static void shorten(struct op *op, uint32_t length)
 {
 	struct plan_op *io = &op->io;
 	uint32_t wanted;
 
-	if (io->length <= CANARY_BYTES)
+	if (io->length <= length)
 		return;
-	wanted = (uint32_t)min_u64(CANARY_BYTES - io->skip, io->wanted);
+	wanted = (uint32_t)min_u64(length - io->skip, io->wanted);
 	op->rest = (struct plan){
 		.offset = io->offset + io->skip + wanted,
 		.place = io->place + wanted,
 		.left = io->wanted - wanted + op->rest.left,
 	};
-	io->length = CANARY_BYTES;
+	io->length = length;
 	io->wanted = wanted;
+	op->spot.bytes = min_u64(op->spot.bytes, length);
 }
 
 static int send_canary(struct gds_reader *reader, struct op *op, struct proof *proof)
@@ -111,9 +112,9 @@ static int send_canary(struct gds_reader *reader, struct op *op, struct proof *p
 	uint64_t place;
 	int err;
 
-	shorten(op);
+	shorten(op, CANARY_BYTES);
 	memory = dma_memory(op, &place);
-	err = canary_begin(reader, proof, op->read->route->file->file, op->io.offset, memory, place,
+	err = canary_begin(reader, proof, op->target, op->spot.offset, memory, place,
 			   op->io.length);
 	if (err) {
 		aim_give_chunk(op);
@@ -125,9 +126,8 @@ static int send_canary(struct gds_reader *reader, struct op *op, struct proof *p
 
 static int pass_gate(struct gds_reader *reader, struct op *op, const struct backend_memory *memory)
 {
-	const struct gds_file *file = op->read->route->file->file;
 	struct proof *proof =
-		proof_get(reader, device_of(op)->device, file->device, memory->placement);
+		proof_get(reader, device_of(op)->device, op->target->device, memory->placement);
 
 	if (!proof)
 		return gds_fail_errno(ENOMEM, "cannot prove the direct path");
@@ -149,7 +149,7 @@ static int pass_gate(struct gds_reader *reader, struct op *op, const struct back
 
 static int aim_dmabuf(struct gds_reader *reader, struct op *op)
 {
-	struct route *route = op->read->route;
+	const struct reader_file *file = op->read->route->file;
 	struct gds_path_verdict verdict;
 	struct dmabuf_map *map;
 	uint64_t place;
@@ -157,9 +157,9 @@ static int aim_dmabuf(struct gds_reader *reader, struct op *op)
 	int err;
 
 	/* A dma-buf belongs to the descriptor with O_DIRECT, which may be given up by now. */
-	if (!route->file->direct)
-		return leave_dmabuf(reader, op, route->file->reason, "use mapped or bounce");
-	err = dmabuf_map_get(reader, route->file, memory, &map);
+	if (!file->map && !file->direct)
+		return leave_dmabuf(reader, op, file->reason, "use mapped or bounce");
+	err = dmabuf_map_get(reader, op->target, memory, &map);
 	if (err)
 		return err;
 	if (dmabuf_slot_get(reader, map, place, &op->slot, &verdict))
@@ -167,59 +167,156 @@ static int aim_dmabuf(struct gds_reader *reader, struct op *op)
 	return pass_gate(reader, op, memory);
 }
 
+/* ---- Below a file ---- */
+
+static void find_spot(struct op *op)
+{
+	struct file_map *map = op->read->route->file->map;
+	struct spot *spot = &op->spot;
+	uint64_t bytes;
+
+	if (op->changes > AIM_CHANGES_MAX) {
+		*spot = (struct spot){ .kind = SPOT_CHANGING };
+		return;
+	}
+	file_map_locate(map, op->io.offset, op->io.length, spot);
+	/* It may have become shorter than when the read was submitted. */
+	if (op->io.offset + op->io.skip + op->io.wanted > map->stamp.bytes)
+		spot->kind = SPOT_CHANGING;
+	if (spot->kind == SPOT_ZEROS)
+		spot->bytes = min_u64(spot->bytes, ZEROS_BYTES);
+	bytes = align_down(spot->bytes, op->read->limits->offset_align);
+	if (bytes)
+		shorten(op, (uint32_t)bytes);
+	else if (spot->kind != SPOT_CHANGING)
+		*spot = (struct spot){ .kind = SPOT_REFUSED,
+				       .reason = "it ends within a block of the disk" };
+}
+
+/* The operation reads the file itself, through host memory. */
+static int read_as_file(struct gds_reader *reader, struct op *op)
+{
+	const struct spot *spot = &op->spot;
+	struct route *route = op->read->route;
+	int err;
+
+	if (spot->kind == SPOT_REFUSED)
+		gds_text_set(route->dmabuf.reason, sizeof(route->dmabuf.reason),
+			     "a part of %s cannot be read from the device below: %s",
+			     route->file->file->path, spot->reason);
+	if (!aim_may_fall_back(op))
+		return spot->kind == SPOT_REFUSED ? -EOPNOTSUPP : -ESTALE;
+	op->io.staged = true;
+	op->path = GDS_PATH_BOUNCE;
+	err = take_chunk(reader, op);
+	if (!err)
+		counter_add(&reader->counters.fallbacks, 1);
+	return err;
+}
+
+static int aim_below(struct gds_reader *reader, struct op *op)
+{
+	struct reader_file *file = op->read->route->file;
+	struct reader_target *target;
+	int err;
+
+	find_spot(op);
+	if (op->spot.kind == SPOT_ZEROS && !device_zeros(device_of(op)))
+		return AIM_FILLED;
+	if (op->spot.kind != SPOT_DATA)
+		return read_as_file(reader, op);
+	err = below_target(reader, file->volumes, op->spot.disk, &target);
+	op->target = target;
+	return err;
+}
+
+int aim_scrub(struct op *op)
+{
+	static const char zeros[64 << 10];
+	struct backend_memory *memory = op->read->route->buffer->buffer->memory;
+	uint32_t bytes;
+	int err = 0;
+
+	for (uint32_t done = 0; done < op->io.length && !err; done += bytes) {
+		bytes = (uint32_t)min_u64(op->io.length - done, sizeof(zeros));
+		err = memory->device->ops->copy_in(memory, op->io.place + done, zeros, bytes);
+	}
+	return err;
+}
+
 /* ---- All paths ---- */
+
+static int aim_at_target(struct gds_reader *reader, struct op *op)
+{
+	struct reader_file *file = op->read->route->file;
+
+	if (file->map)
+		return aim_below(reader, op);
+	op->target = &file->own;
+	op->spot = (struct spot){ .kind = SPOT_DATA, .offset = op->io.offset };
+	return 0;
+}
 
 int aim_op(struct gds_reader *reader, struct op *op)
 {
-	const struct route *route = op->read->route;
-	int err;
+	int err = 0;
 
-	op->path = route->path;
-	if (op->io.staged) {
+	op->path = op->read->route->path;
+	if (op->path == GDS_PATH_DMABUF)
+		err = aim_at_target(reader, op);
+	if (err)
+		return err;
+	if (op->io.staged && op->chunk == STAGING_NONE)
 		err = take_chunk(reader, op);
-		if (err)
-			return err;
-	}
-	if (op->path == GDS_PATH_DMABUF) {
-		err = aim_dmabuf(reader, op);
-		if (err)
-			return err;
-		op->slot->in_flight++;
-	}
+	if (err || op->path != GDS_PATH_DMABUF)
+		return err;
+	err = aim_dmabuf(reader, op);
+	if (err)
+		return err;
+	op->slot->in_flight++;
+	if (aim_is_below(op))
+		below_enter(reader, op->read->route->file);
 	return 0;
 }
 
 struct lane_read aim_lane_read(const struct gds_reader *reader, const struct op *op)
 {
-	const struct route *route = op->read->route;
 	struct lane_read lane_read = {
 		.token = (uint64_t)(op - reader->ops),
-		.offset = op->io.offset,
 		.length = op->io.length,
-		.file = route->file->slot,
 	};
 	const struct backend_memory *memory;
 	uint64_t place;
 
 	if (op->path == GDS_PATH_DMABUF) {
 		memory = dma_memory(op, &place);
+		lane_read.offset = op->spot.offset;
+		lane_read.file = op->target->slot;
 		lane_read.address =
 			(void *)(uintptr_t)(op->slot->offset + place % memory->slice_bytes);
 		lane_read.buffer = op->slot->slot;
 	} else {
+		lane_read.offset = op->io.offset;
+		lane_read.file = op->read->route->file->slot;
 		lane_read.address = op->pool->memory + staging_offset(op->pool, op->chunk);
 		lane_read.buffer = reader->staging_slots[op->pool - reader->staging];
 	}
 	return lane_read;
 }
 
-void aim_landed(struct gds_reader *reader, struct op *op, int result)
+void aim_landed(const struct op *op)
+{
+	op->slot->in_flight--;
+	if (aim_is_below(op))
+		below_leave(op->read->route->file);
+}
+
+void aim_prove(struct gds_reader *reader, struct op *op, int result)
 {
 	struct proof *proof = op->proof;
 	struct backend_memory *memory;
 	uint64_t place;
 
-	op->slot->in_flight--;
 	if (!proof)
 		return;
 	op->proof = NULL;
@@ -235,8 +332,13 @@ void aim_landed(struct gds_reader *reader, struct op *op, int result)
 void aim_copy_source(const struct op *op, struct backend_copy *copy)
 {
 	const struct gds_reader *reader = op->read->batch->reader;
-	uint64_t offset = staging_offset(op->pool, op->chunk) + op->io.skip;
+	uint64_t offset;
 
+	if (op->path == GDS_PATH_DMABUF && op->spot.kind == SPOT_ZEROS) {
+		copy->source = device_of(op)->zeros;
+		return;
+	}
+	offset = staging_offset(op->pool, op->chunk) + op->io.skip;
 	copy->source_offset = offset;
 	if (op->path == GDS_PATH_DMABUF)
 		copy->source = scratch_of(op)->memory;

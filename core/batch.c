@@ -458,6 +458,11 @@ static void say_failure(const struct read *read)
 	else if (read->error == -EOPNOTSUPP && route->path == GDS_PATH_DMABUF)
 		gds_fail(EOPNOTSUPP, "path dmabuf from %s cannot be taken: %s; %s",
 			 route->file->file->path, route->dmabuf.reason, route->dmabuf.remedy);
+	else if (read->error == -ESTALE)
+		gds_fail(ESTALE,
+			 "%s changed while it was read from the drives below it, at offset %" PRIu64
+			 ": read it while nobody writes it, or let it take another path",
+			 route->file->file->path, read->error_offset);
 	else
 		gds_fail_errno(-read->error,
 			       "reading %s failed at offset %" PRIu64 " (of %" PRIu64

@@ -46,6 +46,7 @@ int operations_open(struct gds_reader *reader)
 		reader->free_ops = &reader->ops[i];
 	}
 	reader->starved_last = &reader->starved_first;
+	reader->held_last = &reader->held_first;
 	return 0;
 }
 
@@ -211,6 +212,20 @@ static int aim(struct gds_reader *reader, struct op *op, struct lane_read *lane_
 }
 
 /*
+ * Keeps an operation that went by what is below a file, until the file is seen to be
+ * unchanged. What is laid out as zeros waits with them: it has only seemed to be a hole.
+ */
+static void hold(struct gds_reader *reader, struct op *op, int result)
+{
+	if (reader->held_count++ == 0)
+		reader->held_since_ns = reader->now_ns;
+	op->result = result;
+	op->next = NULL;
+	*reader->held_last = op;
+	reader->held_last = &op->next;
+}
+
+/*
  * Queues the operation, which counts as in flight, or fails its read. False where
  * it must wait; then, and where it failed, it no longer is in flight.
  */
@@ -230,7 +245,10 @@ static bool start_op(struct gds_reader *reader, struct op *op)
 		scheduler_landed(&reader->scheduler);
 		return false;
 	}
-	if (err) {
+	if (err == AIM_FILLED) {
+		scheduler_landed(&reader->scheduler);
+		hold(reader, op, (int)op->io.length);
+	} else if (err) {
 		scheduler_landed(&reader->scheduler);
 		fail_op(reader, op, err);
 	} else {
@@ -288,6 +306,7 @@ void operations_issue(struct gds_reader *reader)
 		op->chunk = STAGING_NONE;
 		op->rest.left = 0;
 		op->attempts = 0;
+		op->changes = 0;
 		op->again_ns = 0;
 		if (op->read->issued_ns == 0)
 			op->read->issued_ns = reader->now_ns;
@@ -425,7 +444,11 @@ static bool can_go_on(struct gds_reader *reader, struct op *op, int error)
 	case EREMOTEIO:
 		return op->path == GDS_PATH_DMABUF && change_way(reader, op, error);
 	default:
-		return false;
+		/* A mirror may have the bytes elsewhere: the file system knows how to ask. */
+		if (!aim_is_below(op) || !aim_may_fall_back(op))
+			return false;
+		op->changes = AIM_CHANGES_MAX + 1;
+		return true;
 	}
 }
 
@@ -492,19 +515,20 @@ static void add_copy(struct gds_reader *reader, struct op *op, uint32_t bytes)
 		start_copies(reader, device);
 }
 
-static void land(struct gds_reader *reader, const struct lane_completion *completion)
+static bool is_filled(const struct op *op)
 {
-	struct op *op = &reader->ops[completion->token];
-	struct proof *proof;
+	return op->path == GDS_PATH_DMABUF && op->spot.kind == SPOT_ZEROS;
+}
+
+static void finish_landing(struct gds_reader *reader, struct op *op, int result)
+{
+	const struct proof *proof = op->proof;
 	uint32_t bytes;
 
-	scheduler_landed(&reader->scheduler);
-	op->in_lane = false;
-	proof = op->proof;
-	if (op->path == GDS_PATH_DMABUF)
-		aim_landed(reader, op, completion->result);
-	if (completion->result < 0) {
-		handle_error(reader, op, -completion->result);
+	if (proof)
+		aim_prove(reader, op, result);
+	if (result < 0) {
+		handle_error(reader, op, -result);
 		return;
 	}
 	if (op->read->error) {
@@ -516,12 +540,93 @@ static void land(struct gds_reader *reader, const struct lane_completion *comple
 		continue_op(reader, op); /* by another path */
 		return;
 	}
-	op->arrived = (uint32_t)completion->result;
-	bytes = op->io.staged ? wanted_of(&op->io, op->arrived) : 0;
+	op->arrived = (uint32_t)result;
+	bytes = op->io.staged || is_filled(op) ? wanted_of(&op->io, op->arrived) : 0;
 	if (bytes)
 		add_copy(reader, op, bytes);
 	else
 		account_op(reader, op);
+}
+
+static void land(struct gds_reader *reader, const struct lane_completion *completion)
+{
+	struct op *op = &reader->ops[completion->token];
+
+	scheduler_landed(&reader->scheduler);
+	op->in_lane = false;
+	if (op->path != GDS_PATH_DMABUF) {
+		finish_landing(reader, op, completion->result);
+		return;
+	}
+	aim_landed(op);
+	if (aim_is_below(op))
+		hold(reader, op, completion->result);
+	else
+		finish_landing(reader, op, completion->result);
+}
+
+/* The file was changed meanwhile: what has arrived may be another file's by now. */
+static void start_over(struct gds_reader *reader, struct op *op)
+{
+	int err = 0;
+
+	if (op->proof)
+		aim_prove(reader, op, -ESTALE);
+	if (!op->io.staged && !is_filled(op))
+		err = aim_scrub(op);
+	if (err) {
+		fail_op(reader, op, err);
+		return;
+	}
+	counter_add(&reader->counters.retries, 1);
+	op->changes++;
+	return_to_rest(op, 0);
+	continue_op(reader, op);
+}
+
+/*
+ * One look at a file serves all of its operations that have landed, so a few are waited
+ * for while many more are in flight; not long, for the sake of their reads' latency.
+ */
+#define HELD_SHARE 4
+#define HELD_NS    (50 * UINT64_C(1000))
+
+static bool held_enough(const struct gds_reader *reader)
+{
+	return (uint64_t)reader->held_count * HELD_SHARE >= reader->scheduler.in_flight ||
+	       reader->now_ns - reader->held_since_ns >= HELD_NS;
+}
+
+uint64_t operations_patience(const struct gds_reader *reader, uint64_t wait_ns)
+{
+	if (!reader->held_first)
+		return wait_ns;
+	return held_enough(reader) ? 0 : min_u64(wait_ns, HELD_NS);
+}
+
+/*
+ * Looks whether the files of operations that have landed are what they were when the
+ * operations set out. Those that come to be held meanwhile wait for the next time.
+ */
+static void settle_held(struct gds_reader *reader)
+{
+	struct op *op = reader->held_first;
+	struct op *next;
+
+	if (!op || !held_enough(reader))
+		return;
+	reader->held_first = NULL;
+	reader->held_count = 0;
+	reader->held_last = &reader->held_first;
+	reader->checks++;
+	for (; op; op = next) {
+		next = op->next;
+		if (file_map_confirm(op->read->route->file->map, reader->checks, op->io.offset,
+				     &op->spot))
+			finish_landing(reader, op, op->result);
+		else
+			start_over(reader, op);
+	}
 }
 
 size_t operations_reap(struct gds_reader *reader)
@@ -538,6 +643,7 @@ size_t operations_reap(struct gds_reader *reader)
 			land(reader, &completions[i]);
 		total += count;
 	} while (count == REAP_AT_ONCE);
+	settle_held(reader);
 
 	for (struct reader_device *device = reader->devices; device; device = device->next)
 		start_copies(reader, device);

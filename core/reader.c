@@ -292,7 +292,7 @@ static void hand_over_rest(struct gds_reader *reader)
 {
 	operations_issue(reader);
 	reader->lane->ops->enter(reader->lane, 0);
-	if (operations_copying(reader))
+	if (operations_copying(reader) || reader->held_first)
 		eventfd_write(reader->eventfd, 1);
 }
 
@@ -308,7 +308,10 @@ int reader_drive(struct gds_reader *reader, uint64_t wait_ns)
 	operations_issue(reader);
 	if (reader->completed)
 		wait_ns = 0;
+	wait_ns = operations_patience(reader, wait_ns);
 
+	if (reader->active && reader->staying)
+		below_take_leases(reader);
 	/* Copies are short, and the lane goes on meanwhile: wait for them first. */
 	copying = operations_copying(reader);
 	err = reader->lane->ops->enter(reader->lane, copying ? 0 : wait_ns);
@@ -318,6 +321,8 @@ int reader_drive(struct gds_reader *reader, uint64_t wait_ns)
 	if (serves_event_loop(reader))
 		hand_over_rest(reader);
 	operations_count(reader);
+	if (reader->active)
+		below_give_leases(reader, !reader->staying);
 	complete_batches(reader);
 	return err;
 }
@@ -344,6 +349,7 @@ static void *progress_main(void *argument)
 {
 	struct gds_reader *reader = argument;
 
+	reader->staying = true;
 	while (run_commands(reader))
 		reader_drive(reader, LANE_WAIT_FOREVER);
 	return NULL;
@@ -365,7 +371,11 @@ int reader_wait(struct gds_reader *reader, struct gds_batch *batch, uint64_t dea
 		now_ns = deadline_ns == UINT64_MAX ? 0 : clock_now_ns();
 		if (now_ns >= deadline_ns)
 			err = -ETIMEDOUT;
+		reader->staying = true;
 		err = reader_drive(reader, err ? 0 : deadline_ns - now_ns) ?: err;
+		reader->staying = false;
+		if (reader->active && (err || atomic_load(&batch->open) == 0))
+			below_give_leases(reader, true);
 		pthread_mutex_lock(&reader->lock);
 		stop_driving(reader);
 	}
@@ -601,6 +611,7 @@ static int wind_up(struct gds_reader *reader, void *argument)
 	reader_drain(reader, NULL);
 	while ((attachment = reader->attachments) != NULL)
 		attachment->detach(attachment);
+	below_close_targets(reader);
 	proofs_forget(reader, NULL);
 	for (int size = 0; size < STAGING_SIZES; size++) {
 		if (reader->staging_slots[size] != LANE_NO_BUFFER)

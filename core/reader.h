@@ -14,6 +14,7 @@
 
 #include "attach.h"
 #include "lane/lane.h"
+#include "path/below.h"
 #include "path/canary.h"
 #include "path/dmabuf.h"
 #include "path/route.h"
@@ -33,17 +34,21 @@ struct op {
 	struct op *next; /* in the free, starved or copying list */
 
 	/* Where its bytes land: see aim.c. */
-	enum gds_path path;        /* that carries them */
-	struct staging_pool *pool; /* of staging or scratch memory that `chunk` is of */
-	uint32_t chunk;            /* or STAGING_NONE */
-	struct dmabuf_slot *slot;  /* for the path dmabuf */
-	struct proof *proof;       /* that this operation is the canary of, or NULL */
+	enum gds_path path;                 /* that carries them */
+	struct staging_pool *pool;          /* of staging or scratch memory that `chunk` is of */
+	uint32_t chunk;                     /* or STAGING_NONE */
+	struct dmabuf_slot *slot;           /* for the path dmabuf */
+	struct proof *proof;                /* that this operation is the canary of, or NULL */
+	const struct reader_target *target; /* that it reads from, for the path dmabuf */
+	struct spot spot;                   /* and where there; of a file: what it went by */
 
 	uint64_t ticket;    /* of the device's copy */
 	uint64_t again_ns;  /* when it was first asked to be tried again, or 0 */
 	uint32_t arrived;   /* bytes of io that the storage has delivered */
 	uint32_t attempts;  /* that brought nothing */
+	uint32_t changes;   /* times that its file was found changed */
 	uint32_t file_slot; /* in the lane, that it reads from */
+	int32_t result;     /* of a held one: see hold() */
 	bool in_lane;
 };
 
@@ -130,6 +135,15 @@ struct gds_reader {
 	struct op *starved_first; /* ready, but for staging memory or depth; in order */
 	struct op **starved_last;
 	struct reader_device *devices;
+	struct op *held_first; /* landed, until their files are seen to be unchanged */
+	struct op **held_last;
+	uint32_t held_count;
+	uint64_t held_since_ns; /* the first of them */
+	uint64_t checks;        /* times that this was looked at */
+	bool staying;           /* the thread that drives will go on until something is complete */
+	struct reader_file *active; /* files that are read from below */
+	struct reader_volumes *volumes;
+	struct reader_target *targets; /* below files */
 	struct dmabuf_map *maps;
 	struct proof *proofs;
 	struct canary *canary;
@@ -210,16 +224,34 @@ size_t reader_operations(const struct gds_reader *reader);
 /*
  * aim.c: where an operation's bytes land. Returns 0 when the operation can be
  * queued; -EAGAIN when it must wait, for staging memory or a canary;
- * AIM_RECUT when its route has changed, so that it must be cut anew; any other
+ * AIM_RECUT when its route has changed, so that it must be cut anew; AIM_FILLED when
+ * its bytes are zeros, to be copied from where the device keeps some; any other
  * negative errno when it has failed. Called by the driver.
  */
-#define AIM_RECUT 1
+#define AIM_RECUT  1
+#define AIM_FILLED 2
 
 int aim_op(struct gds_reader *reader, struct op *op);
 /* What the lane is to do for an operation that was aimed, not straight into host pages. */
 struct lane_read aim_lane_read(const struct gds_reader *reader, const struct op *op);
-/* An operation by dmabuf is out of the lane: lets go of its slot, settles its proof. */
-void aim_landed(struct gds_reader *reader, struct op *op, int result);
+/* An operation by dmabuf is out of the lane: lets go of its slot. */
+void aim_landed(const struct op *op);
+/* Settles its proof, if it is a canary. */
+void aim_prove(struct gds_reader *reader, struct op *op, int result);
+/* Whether the operation goes by the devices below its file, which may have changed. */
+static inline bool aim_is_below(const struct op *op)
+{
+	return op->path == GDS_PATH_DMABUF && op->read->route->file->map;
+}
+/* Times that an operation goes by what is below a changed file, before it reads the file. */
+#define AIM_CHANGES_MAX 2
+static inline bool aim_may_fall_back(const struct op *op)
+{
+	return op->read->route->pinned == GDS_PATH_AUTO &&
+	       !(op->read->batch->flags & GDS_BATCH_NO_FALLBACK);
+}
+/* Overwrites what has arrived, where it may be another file's. */
+int aim_scrub(struct op *op);
 void aim_give_chunk(struct op *op);
 /* Where the chunk's bytes are for the device: completes a copy from it. */
 void aim_copy_source(const struct op *op, struct backend_copy *copy);
@@ -232,6 +264,11 @@ void operations_issue(struct gds_reader *reader);
 void operations_count(struct gds_reader *reader);
 /* Reaps the lane and starts copies. Returns how many completions there were. */
 size_t operations_reap(struct gds_reader *reader);
+/*
+ * How long a turn may sleep, at most `wait_ns`, in view of operations that have landed
+ * and are held until their files were looked at.
+ */
+uint64_t operations_patience(const struct gds_reader *reader, uint64_t wait_ns);
 /* Sees to finished copies, waiting for the next one for at most `wait_ns`. */
 void operations_copied(struct gds_reader *reader, uint64_t wait_ns);
 bool operations_copying(const struct gds_reader *reader);

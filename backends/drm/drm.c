@@ -14,6 +14,9 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
 
 /* Whether a device can be told from its nodes alone to be the one that is meant. */
 static bool is_named(const struct drm_nodes *nodes, int index, const char *selector)
@@ -94,6 +97,30 @@ static void drm_close(struct backend_device *device)
 	drm_device_close((struct drm_device *)device);
 }
 
+/* The address of the PCI device that the node is of, if it is of one. */
+static void find_pci(int fd, char *address, size_t size)
+{
+	char path[96];
+	char target[256];
+	struct stat status;
+	ssize_t length;
+
+	if (fstat(fd, &status) != 0)
+		return;
+	gds_text_set(path, sizeof(path), "/sys/dev/char/%u:%u/device/subsystem",
+		     major(status.st_rdev), minor(status.st_rdev));
+	length = readlink(path, target, sizeof(target) - 1);
+	target[length > 0 ? length : 0] = '\0';
+	if (!strrchr(target, '/') || strcmp(strrchr(target, '/'), "/pci") != 0)
+		return;
+	gds_text_set(path, sizeof(path), "/sys/dev/char/%u:%u/device", major(status.st_rdev),
+		     minor(status.st_rdev));
+	length = readlink(path, target, sizeof(target) - 1);
+	target[length > 0 ? length : 0] = '\0';
+	if (strrchr(target, '/'))
+		gds_text_set(address, size, "%s", strrchr(target, '/') + 1);
+}
+
 static void drm_info(struct backend_device *base, struct gds_device_info *info)
 {
 	struct drm_device *device = (struct drm_device *)base;
@@ -104,6 +131,7 @@ static void drm_info(struct backend_device *base, struct gds_device_info *info)
 	gds_text_set(info->driver, sizeof(info->driver), "%s %s", device->driver, device->version);
 	info->memory_bytes = device->memory_bytes;
 	info->unified = device->unified;
+	find_pci(device->fd, info->pci, sizeof(info->pci));
 }
 
 static int drm_list(int (*visit)(const char *backend, const struct gds_device_info *info,

@@ -87,10 +87,13 @@ static int bind_node(struct vfio_device *device)
 	/* A second opening is refused with EINVAL, one beside the group with EBUSY. */
 	if (errno == EBUSY || errno == EINVAL)
 		return in_use(device);
+	/* The group is another driver's, too, or its interrupts are not remapped: it tells. */
+	if (errno == EPERM)
+		return -ENOENT;
 	return gds_fail_errno(errno, "device %s: binding it to /dev/iommu", device->base.name);
 }
 
-/* Returns -ENOENT, without a message, where the kernel has no such way. */
+/* Returns -ENOENT, without a message, where the kernel has no such way, or refuses it here. */
 static int connect_node(struct vfio_device *device)
 {
 	char path[PATH_BYTES];

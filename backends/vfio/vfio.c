@@ -228,6 +228,7 @@ static void vfio_info(struct backend_device *base, struct gds_device_info *info)
 		     "BAR %" PRIu32 " of PCI device %04" PRIx64 ":%04" PRIx64, device->region,
 		     vendor, model);
 	driver_of(device->name.address, info->driver, sizeof(info->driver));
+	gds_text_set(info->pci, sizeof(info->pci), "%s", device->name.address);
 	info->memory_bytes = device->region_bytes;
 	info->unified = 0;
 }

@@ -315,6 +315,7 @@ static void fill_info(const struct vulkan_physical *physical, struct gds_device_
 	gds_text_set(info->description, sizeof(info->description), "%s",
 		     physical->properties.deviceName);
 	gds_text_set(info->driver, sizeof(info->driver), "%s", physical->driver);
+	gds_text_set(info->pci, sizeof(info->pci), "%s", physical->pci);
 	info->memory_bytes = local_bytes(&physical->memory);
 	info->unified = type == VK_PHYSICAL_DEVICE_TYPE_CPU ||
 			type == VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU;

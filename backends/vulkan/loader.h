@@ -52,6 +52,7 @@ struct vulkan_physical {
 	VkPhysicalDeviceProperties properties;
 	VkPhysicalDeviceMemoryProperties memory;
 	char driver[128];
+	char pci[24]; /* its address, where the driver tells */
 	uint32_t family_count;
 	uint32_t queue_family;     /* with compute, and so with transfer */
 	bool timeline_core;        /* timeline semaphores without an extension */

@@ -51,6 +51,10 @@ static void describe_properties(struct vulkan_instance *instance,
 	VkPhysicalDeviceSubgroupProperties subgroup = {
 		.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_PROPERTIES,
 	};
+	VkPhysicalDevicePCIBusInfoPropertiesEXT pci = {
+		.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PCI_BUS_INFO_PROPERTIES_EXT,
+	};
+	bool on_pci = extensions_have(extensions, VK_EXT_PCI_BUS_INFO_EXTENSION_NAME);
 	VkPhysicalDeviceProperties2 properties = {
 		.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2,
 	};
@@ -68,7 +72,14 @@ static void describe_properties(struct vulkan_instance *instance,
 		driver.pNext = properties.pNext;
 		properties.pNext = &driver;
 	}
+	if (on_pci) {
+		pci.pNext = properties.pNext;
+		properties.pNext = &pci;
+	}
 	instance->GetPhysicalDeviceProperties2(physical->handle, &properties);
+	if (on_pci)
+		gds_text_set(physical->pci, sizeof(physical->pci), "%04x:%02x:%02x.%x",
+			     pci.pciDomain, pci.pciBus, pci.pciDevice, pci.pciFunction);
 	physical->subgroup_size = subgroup.subgroupSize;
 	physical->host_pointer_alignment = host.minImportedHostPointerAlignment;
 	gds_text_set(physical->driver, sizeof(physical->driver), "%s%s%.60s", driver.driverName,

@@ -11,6 +11,7 @@
 #undef gds_fail_errno
 
 static _Thread_local char last_error[GDS_ERROR_BYTES];
+static _Thread_local unsigned failures;
 
 const char *gds_last_error(void)
 {
@@ -57,7 +58,13 @@ int gds_fail(int error, const char *format, ...)
 	va_start(args, format);
 	vsnprintf(last_error, sizeof(last_error), format, args);
 	va_end(args);
+	failures++;
 	return -error;
+}
+
+unsigned gds_failures(void)
+{
+	return failures;
 }
 
 int gds_fail_errno(int error, const char *format, ...)
@@ -68,6 +75,7 @@ int gds_fail_errno(int error, const char *format, ...)
 	va_start(args, format);
 	vsnprintf(last_error, sizeof(last_error), format, args);
 	va_end(args);
+	failures++;
 	used = strlen(last_error);
 	snprintf(last_error + used, sizeof(last_error) - used, ": %s%s", gds_errno_text(error),
 		 advice(error));

@@ -20,6 +20,9 @@ int gds_fail(int error, const char *format, ...) __attribute__((format(printf, 2
  */
 int gds_fail_errno(int error, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* How often this thread has failed: whether a call into foreign code left a message. */
+unsigned gds_failures(void);
+
 /*
  * An analyzer looks into one file at a time: tell it that these never return 0, or it
  * follows paths on which a call failed and yet succeeded.

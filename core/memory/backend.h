@@ -92,6 +92,16 @@ struct backend_ops {
 
 	/* `selector` is what follows the colon of the device's name, or "". */
 	int (*open)(struct backend_device **device, const char *selector);
+	/*
+	 * In place of the two above, for backends that were registered from outside: the
+	 * same functions serve all of those, and are told which.
+	 */
+	int (*list_registered)(const struct backend_ops *ops,
+			       int (*visit)(const char *backend, const struct gds_device_info *info,
+					    const char *reason, void *user),
+			       void *user);
+	int (*open_registered)(const struct backend_ops *ops, struct backend_device **device,
+			       const char *selector);
 	/* All memory and staging of the device is gone by then. */
 	void (*close)(struct backend_device *device);
 	void (*info)(struct backend_device *device, struct gds_device_info *info);
@@ -168,8 +178,14 @@ extern const struct backend_ops backend_dmaheap; /* backends/dmaheap/ */
 extern const struct backend_ops backend_vfio;    /* backends/vfio/ */
 extern const struct backend_ops backend_host;    /* backends/host/ */
 
-/* The backends, in the order of preference; `*count` of them. */
+/*
+ * The backends, in the order of preference, and after them those from outside; `*count` of
+ * them, which stay where they are.
+ */
 const struct backend_ops *const *backend_registry(size_t *count);
+
+/* Adds one, for the life of the process. -EEXIST where there is one of its name; -ENOSPC. */
+int backend_registry_add(const struct backend_ops *ops);
 
 /*
  * Entry points of single backends that have public calls of their own. They give

@@ -19,7 +19,9 @@ int gds_device_list(int (*visit)(const char *backend, const struct gds_device_in
 	if (!visit)
 		return gds_fail(EINVAL, "gds_device_list: visit must not be NULL");
 	for (size_t i = 0; i < count; i++) {
-		result = backends[i]->list(visit, user);
+		result = backends[i]->list_registered
+				 ? backends[i]->list_registered(backends[i], visit, user)
+				 : backends[i]->list(visit, user);
 		if (result)
 			return result;
 	}
@@ -30,7 +32,7 @@ static int unknown_backend(const char *name)
 {
 	size_t count;
 	const struct backend_ops *const *backends = backend_registry(&count);
-	char known[128] = "";
+	char known[256] = "";
 
 	for (size_t i = 0; i < count; i++) {
 		if (i)
@@ -51,6 +53,14 @@ static const struct backend_ops *find_backend(const char *name, size_t length)
 		    memcmp(backends[i]->name, name, length) == 0)
 			return backends[i];
 	return NULL;
+}
+
+static int open_device(const struct backend_ops *ops, struct backend_device **device,
+		       const char *selector)
+{
+	if (ops->open_registered)
+		return ops->open_registered(ops, device, selector);
+	return ops->open(device, selector);
 }
 
 static int wrap_device(struct gds_device **device, struct backend_device *backend)
@@ -77,7 +87,7 @@ int gds_device_open(struct gds_device **device, const char *name)
 	ops = find_backend(name, length);
 	if (!ops)
 		return unknown_backend(name);
-	err = ops->open(&backend, name[length] ? name + length + 1 : "");
+	err = open_device(ops, &backend, name[length] ? name + length + 1 : "");
 	if (err)
 		return err;
 	return wrap_device(device, backend);

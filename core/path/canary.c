@@ -6,7 +6,6 @@
 #include "base/log.h"
 #include "memory/pages.h"
 #include "reader.h"
-#include "storage/file.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -83,7 +82,7 @@ static unsigned char poison_for(uint32_t i, unsigned char wanted, unsigned char 
 	return poison;
 }
 
-int canary_begin(struct gds_reader *reader, struct proof *proof, const struct gds_file *file,
+int canary_begin(struct gds_reader *reader, struct proof *proof, const struct reader_target *target,
 		 uint64_t offset, struct backend_memory *memory, uint64_t place, uint32_t bytes)
 {
 	const struct backend_ops *ops = memory->device->ops;
@@ -97,11 +96,11 @@ int canary_begin(struct gds_reader *reader, struct proof *proof, const struct gd
 	if (!canary)
 		return gds_fail_errno(ENOMEM, "cannot prove the direct path");
 	proof->begun_ns = clock_now_ns();
-	got = pread(file->fd, canary->wanted, bytes, (off_t)offset);
+	got = pread(target->fd, canary->wanted, bytes, (off_t)offset);
 	if (got != (ssize_t)bytes)
 		return gds_fail_errno(got < 0 ? errno : EIO,
 				      "cannot read %s at %" PRIu64 " to prove the direct path",
-				      file->path, offset);
+				      target->name, offset);
 	err = ops->copy_out(memory, place, canary->before, bytes);
 	if (err)
 		return err;

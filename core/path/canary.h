@@ -24,7 +24,7 @@
 #define CANARY_BYTES (UINT32_C(64) << 10)
 
 struct gds_device;
-struct gds_file;
+struct reader_target;
 
 enum proof_state {
 	PROOF_NONE,    /* nothing is known yet, or too long ago */
@@ -55,10 +55,10 @@ void proofs_forget(struct gds_reader *reader, const struct gds_device *device);
 enum proof_state proof_check(struct gds_reader *reader, struct proof *proof);
 
 /*
- * Poisons `bytes` at `place` of the memory, for a read of the file at `offset`.
+ * Poisons `bytes` at `place` of the memory, for a read of the target at `offset`.
  * Blocking. A negative errno where the ordinary read or a copy failed.
  */
-int canary_begin(struct gds_reader *reader, struct proof *proof, const struct gds_file *file,
+int canary_begin(struct gds_reader *reader, struct proof *proof, const struct reader_target *target,
 		 uint64_t offset, struct backend_memory *memory, uint64_t place, uint32_t bytes);
 
 /* Compares the `bytes` that are said to have arrived, and settles the proof. */

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "path/dmabuf.h"
 
+#include "base/clock.h"
 #include "base/error.h"
+#include "base/log.h"
 #include "lane/dmabuf.h"
+#include "path/below.h"
 #include "path/verdict.h"
 #include "reader.h"
 #include "storage/file.h"
@@ -11,14 +14,14 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-int dmabuf_map_get(struct gds_reader *reader, struct reader_file *file,
+int dmabuf_map_get(struct gds_reader *reader, const struct reader_target *target,
 		   struct backend_memory *memory, struct dmabuf_map **map)
 {
 	size_t count = (size_t)((memory->bytes + memory->slice_bytes - 1) / memory->slice_bytes);
 	struct dmabuf_map *new;
 
 	for (new = reader->maps; new; new = new->next) {
-		if (new->file == file &&new->memory == memory) {
+		if (new->target == target &&new->memory == memory) {
 			*map = new;
 			return 0;
 		}
@@ -26,7 +29,7 @@ int dmabuf_map_get(struct gds_reader *reader, struct reader_file *file,
 	new = calloc(1, sizeof(*new) + count * sizeof(new->slots[0]));
 	if (!new)
 		return gds_fail_errno(ENOMEM, "cannot keep a buffer's dma-bufs");
-	new->file = file;
+	new->target = target;
 	new->memory = memory;
 	new->count = count;
 	for (size_t i = 0; i < count; i++)
@@ -45,14 +48,14 @@ static void empty_slot(struct gds_reader *reader, struct dmabuf_slot *slot)
 	slot->slot = LANE_NO_BUFFER;
 }
 
-void dmabuf_maps_close(struct gds_reader *reader, const struct reader_file *file,
+void dmabuf_maps_close(struct gds_reader *reader, const struct reader_target *target,
 		       const struct backend_memory *memory)
 {
 	struct dmabuf_map **link = &reader->maps;
 	struct dmabuf_map *map;
 
 	while ((map = *link) != NULL) {
-		if (map->file != file && map->memory != memory) {
+		if (map->target != target && map->memory != memory) {
 			link = &map->next;
 			continue;
 		}
@@ -83,7 +86,7 @@ static int evict(struct gds_reader *reader)
 	return 0;
 }
 
-static void explain_refusal(struct gds_path_verdict *verdict, const struct gds_file *file,
+static void explain_refusal(struct gds_path_verdict *verdict, const char *name,
 			    const struct backend_export *exported, int error)
 {
 	char reason[sizeof(verdict->reason)];
@@ -94,7 +97,7 @@ static void explain_refusal(struct gds_path_verdict *verdict, const struct gds_f
 		gds_text_set(reason, sizeof(reason),
 			     "%s is not a device whose driver takes dma-bufs (nvme-pci does; "
 			     "device-mapper, md and multipath heads do not)",
-			     file->path);
+			     name);
 		remedy = "read the NVMe device below it";
 		break;
 	case EINVAL:
@@ -102,7 +105,7 @@ static void explain_refusal(struct gds_path_verdict *verdict, const struct gds_f
 			reason, sizeof(reason),
 			"the kernel refused a dma-buf of %llu bytes for %s (EINVAL): it must "
 			"be a multiple of 4096, at most 1 GiB, and the file open with O_DIRECT",
-			(unsigned long long)exported->bytes, file->path);
+			(unsigned long long)exported->bytes, name);
 		break;
 	case ENOMEM:
 		gds_text_set(reason, sizeof(reason),
@@ -113,7 +116,7 @@ static void explain_refusal(struct gds_path_verdict *verdict, const struct gds_f
 		break;
 	case EBADF:
 		gds_text_set(reason, sizeof(reason),
-			     "the kernel does not take this dma-buf for %s (EBADF)", file->path);
+			     "the kernel does not take this dma-buf for %s (EBADF)", name);
 		break;
 	case ENOSPC:
 		gds_text_set(reason, sizeof(reason),
@@ -122,7 +125,7 @@ static void explain_refusal(struct gds_path_verdict *verdict, const struct gds_f
 		break;
 	default:
 		gds_text_set(reason, sizeof(reason), "the memory could not be mapped for %s: %s",
-			     file->path, gds_errno_text(error));
+			     name, gds_errno_text(error));
 		remedy = "check that the drive can reach the device peer to peer "
 			 "(CONFIG_PCI_P2PDMA, a common PCIe switch, or a host bridge that the "
 			 "kernel lists), and the kernel log";
@@ -133,9 +136,9 @@ static void explain_refusal(struct gds_path_verdict *verdict, const struct gds_f
 static int fill_slot(struct gds_reader *reader, struct dmabuf_map *map, size_t slice,
 		     struct gds_path_verdict *verdict)
 {
-	const struct gds_file *file = map->file->file;
 	struct dmabuf_slot *slot = &map->slots[slice];
 	struct backend_export exported;
+	uint64_t begun_ns;
 	int err;
 
 	err = map->memory->device->ops->export_slice(map->memory, slice, &exported);
@@ -143,16 +146,20 @@ static int fill_slot(struct gds_reader *reader, struct dmabuf_map *map, size_t s
 		verdict_refuse(verdict, gds_last_error(), "use mapped or bounce");
 		return err;
 	}
+	begun_ns = clock_now_ns();
 	do
-		err = reader->lane->ops->dmabuf_add(reader->lane, file->fd, exported.fd,
+		err = reader->lane->ops->dmabuf_add(reader->lane, map->target->fd, exported.fd,
 						    &slot->slot);
 	while (err == -ENOSPC && evict(reader) == 0);
 	close(exported.fd);
 	if (err) {
 		slot->slot = LANE_NO_BUFFER;
-		explain_refusal(verdict, file, &exported, -err);
+		explain_refusal(verdict, map->target->name, &exported, -err);
 		return gds_fail(-err, "%s", verdict->reason);
 	}
+	gds_info("registered a dma-buf of %llu bytes for %s, in %llu us",
+		 (unsigned long long)exported.bytes, map->target->name,
+		 (unsigned long long)(clock_now_ns() - begun_ns) / 1000);
 	slot->offset = exported.offset;
 	return 0;
 }
@@ -170,11 +177,33 @@ int dmabuf_slot_get(struct gds_reader *reader, struct dmabuf_map *map, uint64_t 
 	return err;
 }
 
+const struct reader_target *reader_target_of(const struct reader_file *file, size_t number)
+{
+	if (!file->map)
+		return number == 0 ? &file->own : NULL;
+	return number < file->volumes->stack->disk_count ? file->volumes->targets[number] : NULL;
+}
+
+/* Whether the memory can be registered for all that the file may be read from. */
+static int judge_targets(struct gds_reader *reader, struct reader_file *file,
+			 struct backend_memory *memory, struct gds_path_verdict *verdict)
+{
+	const struct reader_target *target;
+	struct dmabuf_map *map = NULL;
+	struct dmabuf_slot *slot;
+	int err = 0;
+
+	for (size_t i = 0; !err && (target = reader_target_of(file, i)) != NULL; i++) {
+		if (dmabuf_map_get(reader, target, memory, &map))
+			return verdict_refuse(verdict, gds_last_error(), "");
+		err = dmabuf_slot_get(reader, map, 0, &slot, verdict);
+	}
+	return err;
+}
+
 int dmabuf_judge(struct gds_reader *reader, struct reader_file *file, struct backend_memory *memory,
 		 struct gds_path_verdict *verdict)
 {
-	struct dmabuf_map *map = NULL;
-	struct dmabuf_slot *slot;
 	char reason[sizeof(verdict->reason)];
 
 	if (!reader->lane->ops->dmabuf_add)
@@ -183,22 +212,17 @@ int dmabuf_judge(struct gds_reader *reader, struct reader_file *file, struct bac
 	if (reader->options.dmabuf_shape == DMABUF_NONE)
 		return verdict_refuse(verdict, "this kernel's io_uring does not read into dma-bufs",
 				      "boot a kernel with the series of gds (docs/kernel.md)");
-	if (!file->file->block_device) {
-		gds_text_set(reason, sizeof(reason),
-			     "%s is a file: the kernel reads whole block devices into dma-bufs",
-			     file->file->path);
-		return verdict_refuse(verdict, reason, "name the block device to read it directly");
-	}
-	if (!file->direct)
-		return verdict_refuse(verdict, file->reason, "use mapped or bounce");
 	if (!memory->device->ops->export_slice) {
 		gds_text_set(reason, sizeof(reason),
 			     "memory of a %s device cannot be exported as a dma-buf",
 			     memory->device->ops->name);
 		return verdict_refuse(verdict, reason, "use mapped or bounce");
 	}
+	if (!below_is(file->file) && !file->direct)
+		return verdict_refuse(verdict, file->reason, "use mapped or bounce");
 	verdict_allow(verdict, "", "");
-	if (dmabuf_map_get(reader, file, memory, &map))
-		return verdict_refuse(verdict, gds_last_error(), "");
-	return dmabuf_slot_get(reader, map, 0, &slot, verdict);
+	if (below_is(file->file) &&
+	    (below_open(reader, file, verdict) || below_judge(file, verdict)))
+		return -EOPNOTSUPP;
+	return judge_targets(reader, file, memory, verdict);
 }

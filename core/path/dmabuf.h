@@ -11,9 +11,22 @@
 
 #include <gds/gds.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 struct gds_file;
 struct reader_file;
+
+/*
+ * A block device that is read directly: a file of the caller's, or one below files.
+ * The latter's are the reader's, shared by all files, and stay until it is closed.
+ */
+struct reader_target {
+	struct reader_target *next; /* of the reader's */
+	dev_t device;
+	int fd;
+	uint32_t slot; /* in the lane: the file that dma-bufs are registered for */
+	char *name;
+};
 
 struct dmabuf_slot {
 	uint32_t slot;      /* in the lane, or LANE_NO_BUFFER */
@@ -25,18 +38,21 @@ struct dmabuf_slot {
 /* A memory's slices, as far as they are registered for one target. */
 struct dmabuf_map {
 	struct dmabuf_map *next; /* of the reader's */
-	struct reader_file *file;
+	const struct reader_target *target;
 	struct backend_memory *memory;
 	size_t count;
 	struct dmabuf_slot slots[];
 };
 
+/* The targets that a file may lead to, by number; NULL behind the last. */
+const struct reader_target *reader_target_of(const struct reader_file *file, size_t number);
+
 /* The map of this memory for this target, made if there is none yet. */
-int dmabuf_map_get(struct gds_reader *reader, struct reader_file *file,
+int dmabuf_map_get(struct gds_reader *reader, const struct reader_target *target,
 		   struct backend_memory *memory, struct dmabuf_map **map);
 
-/* Gives up the maps of a file, or of a memory, that is closed; NULL matches none. */
-void dmabuf_maps_close(struct gds_reader *reader, const struct reader_file *file,
+/* Gives up the maps of a target, or of a memory, that is closed; NULL matches none. */
+void dmabuf_maps_close(struct gds_reader *reader, const struct reader_target *target,
 		       const struct backend_memory *memory);
 
 /*

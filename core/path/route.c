@@ -6,6 +6,8 @@
 #include "base/log.h"
 #include "lane/dmabuf.h"
 #include "memory/buffer.h"
+#include "memory/pages.h"
+#include "path/below.h"
 #include "path/verdict.h"
 #include "reader.h"
 #include "storage/file.h"
@@ -75,7 +77,8 @@ static void detach_file(struct attachment *attachment)
 	reader_drain(reader, attachment);
 	while (file->routes)
 		retire_route(reader, &file->routes);
-	dmabuf_maps_close(reader, file, NULL);
+	dmabuf_maps_close(reader, &file->own, NULL);
+	below_close(reader, file);
 	if (file->first != file->slot)
 		reader->lane->ops->file_remove(reader->lane, file->first);
 	reader->lane->ops->file_remove(reader->lane, file->slot);
@@ -144,6 +147,8 @@ static void detach_device(struct attachment *attachment)
 			device->device->backend->ops->staging_detach(device->staging[size]);
 		close_scratch(reader, &device->scratch[size]);
 	}
+	if (device->zeros)
+		device->device->backend->ops->free(device->zeros);
 	proofs_forget(reader, device->device);
 	attachment_unlink(attachment);
 	free(device);
@@ -171,6 +176,12 @@ static int attach_file(struct gds_reader *reader, struct gds_file *file,
 		return gds_fail_errno(-err, "cannot hand %s to the lane", file->path);
 	}
 	new->first = new->slot;
+	new->own = (struct reader_target){
+		.device = file->device,
+		.fd = file->fd,
+		.slot = new->slot,
+		.name = file->path,
+	};
 	attachment_link(&new->attachment, reader, &file->object);
 	*attached = new;
 	return 0;
@@ -359,6 +370,43 @@ int device_scratch(struct gds_reader *reader, struct reader_device *device, enum
 	return err;
 }
 
+static int make_zeros(struct reader_device *device)
+{
+	struct backend_device *backend = device->device->backend;
+	void *zeros = pages_map(ZEROS_BYTES);
+	int err;
+
+	if (!zeros)
+		return gds_fail_errno(ENOMEM, "cannot make zeros");
+	err = backend->ops->alloc(backend, ZEROS_BYTES, 0, &device->zeros);
+	if (err)
+		device->zeros = NULL;
+	else
+		err = backend->ops->copy_in(device->zeros, 0, zeros, ZEROS_BYTES);
+	if (err && device->zeros) {
+		backend->ops->free(device->zeros);
+		device->zeros = NULL;
+	}
+	pages_unmap(zeros, ZEROS_BYTES);
+	return err;
+}
+
+int device_zeros(struct reader_device *device)
+{
+	int err;
+
+	if (device->zeros)
+		return 0;
+	if (device->zeros_refused)
+		return -ENOMEM;
+	err = make_zeros(device);
+	if (err) {
+		device->zeros_refused = true;
+		gds_warn("holes of files go by way of host memory: %s", gds_last_error());
+	}
+	return err;
+}
+
 /* ---- Choosing ---- */
 
 /* The reader's files are read through the page cache from here on. */
@@ -433,6 +481,9 @@ static int set_limits(struct gds_reader *reader, struct route *route)
 	}
 	if (!file->direct)
 		offset_align = 1;
+	/* What is read from below may have to be read as a file after all. */
+	if (route->path == GDS_PATH_DMABUF && file->map)
+		offset_align = (uint32_t)max_u64(offset_align, file->map->block_bytes);
 	transfer_bytes = (uint32_t)align_down(reader->options.transfer_bytes, offset_align);
 	route->limits = (struct plan_limits){
 		.offset_align = offset_align,
@@ -448,8 +499,25 @@ static int set_limits(struct gds_reader *reader, struct route *route)
 		route->limits.memory_align = offset_align;
 		route->limits.slice_bytes = route->buffer->buffer->memory->slice_bytes;
 		route->limits.base = 0;
+		route->limits.map = file->map ? &file->plan : NULL;
 	}
 	return 0;
+}
+
+/* One in this state of the proofs that reads from the file to the buffer need, or NULL. */
+static const struct proof *find_proof(struct gds_reader *reader, const struct reader_file *file,
+				      const struct gds_buffer *buffer, enum proof_state state)
+{
+	const struct reader_target *target;
+	struct proof *proof;
+
+	for (size_t i = 0; (target = reader_target_of(file, i)) != NULL; i++) {
+		proof = proof_get(reader, buffer->device, target->device,
+				  buffer->memory->placement);
+		if (proof && proof_check(reader, proof) == state)
+			return proof;
+	}
+	return NULL;
 }
 
 static int judge_and_choose(struct gds_reader *reader, struct route *route)
@@ -459,9 +527,8 @@ static int judge_and_choose(struct gds_reader *reader, struct route *route)
 	int err;
 
 	if (!dmabuf_judge(reader, route->file, buffer->memory, &route->dmabuf)) {
-		proof = proof_get(reader, buffer->device, route->file->file->device,
-				  buffer->memory->placement);
-		if (proof && proof->state == PROOF_FAILED)
+		proof = find_proof(reader, route->file, buffer, PROOF_FAILED);
+		if (proof)
 			verdict_refuse(&route->dmabuf, proof->finding, PROOF_REMEDY);
 	}
 	err = choose_path(route);
@@ -616,15 +683,16 @@ static int explain(struct gds_reader *reader, void *argument)
 	memcpy(explanation->paths, route.buffer->verdicts, sizeof(explanation->paths));
 	explanation->paths[GDS_PATH_DMABUF] = route.dmabuf;
 	explain_kernel(reader, explanation->kernel, sizeof(explanation->kernel));
+	below_describe(route.file, explanation->layout, sizeof(explanation->layout));
+	if (request->file->block_device || route.file->map)
+		below_describe_drives(route.file, request->buffer->device, explanation->drives,
+				      sizeof(explanation->drives));
 	if (mapped->usable && !route.file->direct && !mapped->reason[0])
 		verdict_allow(mapped, "the kernel copies the bytes out of its page cache",
 			      "keep the file on a file system that takes O_DIRECT");
 	if (route.path == GDS_PATH_DMABUF)
 		request->unproven =
-			proof_check(reader, proof_get(reader, request->buffer->device,
-						      request->file->device,
-						      request->buffer->memory->placement)) ==
-			PROOF_NONE;
+			find_proof(reader, route.file, request->buffer, PROOF_NONE) != NULL;
 	return 0;
 }
 

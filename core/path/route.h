@@ -8,6 +8,7 @@
 
 #include "attach.h"
 #include "memory/backend.h"
+#include "path/dmabuf.h"
 #include "path/staging.h"
 #include "plan/plan.h"
 
@@ -17,8 +18,10 @@
 
 struct gds_buffer;
 struct gds_device;
+struct file_map;
 struct gds_file;
 struct op;
+struct reader_volumes;
 
 /* What to do when the direct path was found to deliver nothing. */
 #define PROOF_REMEDY                                                                             \
@@ -34,6 +37,16 @@ struct reader_file {
 	bool direct;      /* that descriptor has O_DIRECT */
 	char reason[256]; /* why not */
 	struct route *routes;
+	/* For the path dmabuf: of a block device itself, or of a file the devices below. */
+	struct reader_target own;
+	struct file_map *map; /* NULL of a block device, and where that cannot be */
+	struct reader_volumes *volumes;
+	struct plan_map plan;
+	uint32_t in_flight; /* operations by the devices below */
+	bool active;        /* in the reader's list of those that have any, or had a moment ago */
+	bool leased;
+	bool lease_tried;
+	struct reader_file *active_next;
 };
 
 /* What a reader keeps for a buffer. */
@@ -61,7 +74,9 @@ struct reader_device {
 		struct staging_pool pool;
 		struct backend_memory *memory; /* NULL until needed */
 	} scratch[STAGING_SIZES];
-	bool scratch_refused;       /* the device cannot make it: host memory serves instead */
+	bool scratch_refused;         /* the device cannot make it: host memory serves instead */
+	struct backend_memory *zeros; /* of ZEROS_BYTES, for holes; NULL until needed */
+	bool zeros_refused;
 	struct reader_device *next; /* in the reader's list */
 	/* Operations whose bytes are in staging memory, to be handed to the device. */
 	struct backend_copy copies[COPIES_AT_ONCE];
@@ -118,5 +133,8 @@ int device_stage(struct gds_reader *reader, struct reader_device *device, enum s
 
 /* The same for scratch memory: staging memory of the device's own. */
 int device_scratch(struct gds_reader *reader, struct reader_device *device, enum staging_size size);
+
+/* Makes sure that the device has memory full of zeros to copy from. Called by the driver. */
+int device_zeros(struct reader_device *device);
 
 #endif

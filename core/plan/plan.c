@@ -74,6 +74,19 @@ static void cut_staged(struct plan *plan, const struct plan_limits *limits, stru
 	};
 }
 
+/* Ends the operation where a run of the file on its device does. */
+static void end_with_run(const struct plan_limits *limits, struct plan_op *op)
+{
+	uint64_t bytes = limits->map->together(limits->map, op->offset, op->length);
+
+	/* A run that ends within a block is none to read by: let the block say so. */
+	bytes = max_u64(align_down(bytes, limits->offset_align), limits->offset_align);
+	if (bytes >= op->length)
+		return;
+	op->length = (uint32_t)bytes;
+	op->wanted = (uint32_t)min_u64(op->wanted, bytes - op->skip);
+}
+
 bool plan_next(struct plan *plan, const struct plan_limits *limits, struct plan_op *op)
 {
 	uint64_t bytes;
@@ -85,6 +98,8 @@ bool plan_next(struct plan *plan, const struct plan_limits *limits, struct plan_
 		cut_direct(plan, bytes, op);
 	else
 		cut_staged(plan, limits, op);
+	if (limits->map)
+		end_with_run(limits, op);
 	plan->offset += op->wanted;
 	plan->place += op->wanted;
 	plan->left -= op->wanted;

@@ -16,6 +16,15 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/*
+ * How a file lies on devices. Of the `bytes` at `offset`, which are aligned, tells how
+ * many one operation can have: at least one, and fewer than asked for only to end where
+ * a run ends.
+ */
+struct plan_map {
+	uint64_t (*together)(struct plan_map *map, uint64_t offset, uint64_t bytes);
+};
+
 /* What one file allows, when read into one buffer. Alignments and slices: powers of two. */
 struct plan_limits {
 	uint32_t offset_align;   /* of file offsets and lengths; 1 for buffered reads */
@@ -25,6 +34,7 @@ struct plan_limits {
 	uint32_t staged_bytes;   /* most of a staged operation, multiple of offset_align */
 	uint64_t slice_bytes;    /* no direct operation crosses a multiple; 0: all may */
 	bool direct;             /* whether direct operations are possible at all */
+	struct plan_map *map;    /* NULL where the file is one device, or read as a file */
 };
 
 /* What of a read is not cut yet. */

@@ -58,7 +58,7 @@ static struct dio_alignment ask_dio_alignment(int fd)
 	return alignment;
 }
 
-static const char *file_system_name(int fd)
+const char *file_system_name(int fd)
 {
 	static const struct {
 		long magic;
@@ -173,6 +173,7 @@ int gds_file_open(struct gds_file **file_out, const char *path)
 		return gds_fail_errno(ENOMEM, "cannot open %s", path);
 	file->fd = -1;
 	file->buffered_fd = -1;
+	pthread_mutex_init(&file->lease_lock, NULL);
 	file->path = strdup(path);
 	file->block_device = S_ISBLK(status.st_mode);
 	file->device = status.st_rdev;
@@ -190,6 +191,7 @@ int gds_file_open(struct gds_file **file_out, const char *path)
 		err = check_type(path, &status);
 	if (err)
 		goto out;
+	file->on = file->block_device ? status.st_rdev : status.st_dev;
 	*file_out = file;
 	return 0;
 out:
@@ -206,8 +208,28 @@ void gds_file_close(struct gds_file *file)
 		close(file->buffered_fd);
 	if (file->fd >= 0)
 		close(file->fd);
+	pthread_mutex_destroy(&file->lease_lock);
 	free(file->path);
 	free(file);
+}
+
+uint64_t file_fingerprint(const struct stat *status)
+{
+	const uint64_t parts[] = {
+		(uint64_t)status->st_size,         (uint64_t)status->st_mtim.tv_sec,
+		(uint64_t)status->st_mtim.tv_nsec, (uint64_t)status->st_ctim.tv_sec,
+		(uint64_t)status->st_ctim.tv_nsec,
+	};
+	uint64_t sum = 0;
+
+	/* The finalizer of splitmix64, over each part. */
+	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+		sum = (sum ^ parts[i]) + UINT64_C(0x9e3779b97f4a7c15);
+		sum = (sum ^ (sum >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+		sum = (sum ^ (sum >> 27)) * UINT64_C(0x94d049bb133111eb);
+		sum ^= sum >> 31;
+	}
+	return sum;
 }
 
 int64_t gds_file_bytes(struct gds_file *file)
@@ -225,10 +247,13 @@ int64_t gds_file_bytes(struct gds_file *file)
 			return gds_fail(ENODEV, "%s has no bytes any more: the device is gone",
 					file->path);
 		atomic_store(&file->had_bytes, bytes != 0);
+		/* It has no times: it may have changed. */
+		atomic_fetch_add_explicit(&file->fingerprint, 1, memory_order_relaxed);
 		return (int64_t)bytes;
 	}
 	if (fstat(file->fd, &status) != 0)
 		return gds_fail_errno(errno, "cannot get the size of %s", file->path);
+	atomic_store_explicit(&file->fingerprint, file_fingerprint(&status), memory_order_relaxed);
 	return status.st_size;
 }
 

@@ -5,6 +5,7 @@
 
 #include "attach.h"
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -17,6 +18,7 @@ struct gds_file {
 	int buffered_fd; /* through the page cache; -1 until file_buffered_fd() */
 	bool block_device;
 	dev_t device;          /* of a block device: its number */
+	dev_t on;              /* the same; of a regular file its file system's, as of stat(2) */
 	atomic_bool had_bytes; /* a block device was found not to be empty */
 	bool direct;
 	char direct_reason[256]; /* why not direct */
@@ -24,7 +26,22 @@ struct gds_file {
 	uint32_t memory_align;
 	atomic_uint_fast64_t bytes; /* as of `stamp` */
 	atomic_uint_fast64_t stamp;
+	/*
+	 * Of a regular file: a number that differs when its size or one of its times
+	 * does, as it was last looked up by anyone; of a block device, one that differs
+	 * after each look-up. A hint: see storage/filemap.h.
+	 */
+	atomic_uint_fast64_t fingerprint;
+	pthread_mutex_t lease_lock;
+	unsigned lease_holders;
 };
+
+struct stat;
+
+/* The name of the file system that the descriptor's file is on: "ext4", or "unknown". */
+const char *file_system_name(int fd);
+
+uint64_t file_fingerprint(const struct stat *status);
 
 /*
  * The file's size, looked up unless it was since `stamp`: a number that rises

@@ -281,17 +281,18 @@ static void signal_read_done(const struct gpu *gpu)
 }
 
 /* A failed read signals nothing: the queue is let go, and what it computed is dropped. */
-static void finish_read(struct gpu *gpu, struct gds_batch *batch)
+static void finish_read(struct gpu *gpu, struct gds_batch *batch, uint64_t needed)
 {
 	GDS(gds_batch_wait(batch, -1));
 	GDS(gds_batch_result(batch, 0, &gpu->result));
-	if (gpu->result.bytes >= 0 && gpu->queue_waits)
-		return;
-	signal_read_done(gpu);
-	if (gpu->result.bytes >= 0)
+	if (gpu->result.bytes < 0 || !gpu->queue_waits)
+		signal_read_done(gpu);
+	if (gpu->result.bytes >= (int64_t)needed)
 		return;
 	vkDeviceWaitIdle(gpu->compute.device);
-	fail("%s", gds_last_error());
+	if (gpu->result.bytes < 0)
+		fail("%s", gds_last_error());
+	fail("the file became shorter while it was read");
 }
 
 void gpu_run(struct gpu *gpu, const char *file, enum gds_path path, const struct matrix *matrix,
@@ -301,6 +302,7 @@ void gpu_run(struct gpu *gpu, const char *file, enum gds_path path, const struct
 	struct gds_request read = { .buffer = gpu->buffer,
 				    .offset = block_start(matrix->offset),
 				    .length = gpu->values.bytes };
+	const uint64_t needed = gpu->first_byte + matrix->bytes;
 	struct gds_batch *batch;
 
 	GDS(gds_file_open(&read.file, file));
@@ -314,9 +316,9 @@ void gpu_run(struct gpu *gpu, const char *file, enum gds_path path, const struct
 	GDS(gds_batch_submit(batch));
 	if (gpu->queue_waits) {
 		dispatch(gpu, matrix, row);
-		finish_read(gpu, batch);
+		finish_read(gpu, batch, needed);
 	} else {
-		finish_read(gpu, batch);
+		finish_read(gpu, batch, needed);
 		dispatch(gpu, matrix, row);
 	}
 	compute_wait(&gpu->compute, COSINES_DONE);

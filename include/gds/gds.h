@@ -207,6 +207,7 @@ struct gds_device_info {
 	char driver[128];      /* the driver and its version */
 	uint64_t memory_bytes; /* of its own memory, 0 where unknown */
 	uint32_t unified;      /* 1 where host memory is the device's memory */
+	char pci[24];          /* its PCI address, "0000:04:00.0"; empty where it has none */
 };
 
 /*
@@ -405,6 +406,12 @@ GDS_API int gds_buffer_checksum(struct gds_buffer *buffer, uint64_t offset, uint
 /*
  * Opens a regular file or a block device for reading, with O_DIRECT where the
  * file system takes it.
+ *
+ * By the path dmabuf a file is read from the drives below its file system, if the
+ * process may open those. A file that changes meanwhile gives bytes of some version of
+ * it. Where the kernel grants a read lease it is held while a thread of the reader
+ * waits for reads of the file: whoever opens the file for writing waits until what is
+ * in flight has landed.
  * Errors: those of open(2); -EISDIR for a directory; -EINVAL for anything else
  * that is no regular file or block device.
  */
@@ -432,6 +439,8 @@ struct gds_result {
 	/*
 	 * Bytes that arrived, fewer than asked for only where the file ends; or a
 	 * negative errno, and then the range asked for has undefined contents.
+	 * -ESTALE: the file changed again and again while it was read directly from
+	 * the drives below it, and the read may not take another path.
 	 */
 	int64_t bytes;
 	uint64_t user_data;
@@ -586,6 +595,16 @@ struct gds_explanation {
 	char lane_reason[256];     /* why the lane is not io_uring, if it is not */
 	struct gds_path_verdict paths[GDS_PATH_COUNT]; /* by enum gds_path; AUTO unused */
 	char kernel[128]; /* "dma-buf reads, descriptor shape v3" or what is lacking */
+	/*
+	 * Of a file whose bytes are known on the drives below: "on md0 (raid0: nvme0n1,
+	 * nvme1n1), 3 runs of 12582912 bytes, 0 bytes of zeros". Else empty.
+	 */
+	char layout[512];
+	/*
+	 * A line on each drive that is read directly: its model, blocks and transfers, where
+	 * it is, and how far from the buffer's device, in hops from one PCI port to the next.
+	 */
+	char drives[1024];
 };
 
 /*

@@ -115,6 +115,26 @@ class StreamShards(ExampleTest):
             "stream-shards", "--device", "nosuch", self.path("shard", b"?"), status=1))
 
 
+class CustomBackend(ExampleTest):
+    def test_reads_into_memory_of_its_own(self):
+        data = random.Random(5).randbytes((2 << 20) + 9)
+        path = self.path("data", data)
+        for device, carrier in (("memfd", "mapped"), ("memfd:card", "bounce")):
+            with self.subTest(device):
+                output = self.run_example("custom-backend", device, path)
+                self.assertIn("memfd: memory shared between processes", output)
+                self.assertIn(f"CRC-32 {zlib.crc32(data):08x}, of the buffer and of its memfd",
+                              output)
+                self.assertRegex(output, f"\\d{{7}} bytes by the path {carrier}")
+
+    def test_says_what_is_wrong(self):
+        path = self.path("data", b"data")
+        self.assertIn("no device memfd:x",
+                      self.run_example("custom-backend", "memfd:x", path, status=1))
+        self.assertIn("not of a registered backend",
+                      self.run_example("custom-backend", "host", path, status=1))
+
+
 class Epoll(ExampleTest):
     def serve(self, requests, device):
         return self.run_example("epoll", device, input=requests)
@@ -199,6 +219,33 @@ def read_png(path):
     return width, height, zlib.decompress(packed)
 
 
+def run_tool(*command):
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+class FailingDevice:
+    """A block device that holds the data, and fails reads from byte `good` on."""
+
+    def __init__(self, path, good):
+        self.name = f"gds-examples-{os.getpid()}"
+        self.loop = run_tool("losetup", "--find", "--show", path)
+        sectors = os.path.getsize(path) // 512
+        table = (f"0 {good // 512} linear {self.loop} 0\n"
+                 f"{good // 512} {sectors - good // 512} error\n")
+        try:
+            run_tool("dmsetup", "create", self.name, "--table", table)
+        except subprocess.CalledProcessError:
+            run_tool("losetup", "--detach", self.loop)
+            raise
+        # The kernel's own node: that in /dev/mapper is udev's, which need not be there.
+        self.path = "/dev/" + run_tool("dmsetup", "info", "--columns", "--noheadings",
+                                       "--options", "blkdevname", self.name)
+
+    def close(self):
+        run_tool("dmsetup", "remove", "--retry", self.name)
+        run_tool("losetup", "--detach", self.loop)
+
+
 class NearestInSmall(ExampleTest):
     """A model of a few words, whose answers are computed here, too."""
 
@@ -244,6 +291,23 @@ class NearestInSmall(ExampleTest):
                 output = self.run_nearest(model, "--path", path, "word8")
                 self.check(output, "word8", 12)
                 self.assertRegex(output, f"by the path {path}, [0-9]+ bytes, in")
+
+    def test_a_read_that_fails_ends_the_program_and_not_its_queue(self):
+        # The header in the good part, the matrix in the other: the work on it is submitted
+        # already when the read fails, and must not be waited for in vain.
+        data = safetensors(self.rows, 1 << 20)
+        path = self.path("model", data + bytes(-len(data) % (1 << 20)))
+        try:
+            device = FailingDevice(path, 1 << 20)
+        except (OSError, subprocess.CalledProcessError) as error:
+            reason = getattr(error, "stderr", None) or str(error)
+            self.skipTest(f"no device-mapper device here: {reason.strip().splitlines()[0]}")
+        self.addCleanup(device.close)
+        for choice in ("mapped", "bounce"):
+            with self.subTest(choice):
+                error = self.run_nearest(device.path, "--path", choice, "word1", status=1)
+                self.assertIn(device.path, error)
+                self.assertIn("nput/output error", error)
 
     def test_reads_up_to_the_last_byte_of_a_file(self):
         model = self.path("model", safetensors(self.rows))

@@ -77,6 +77,11 @@ class ResultsTest(unittest.TestCase):
         cases = results.cases_of("run", "failed", CMOCKA + "copy (of.them)\n")
         self.assertEqual(len(cases), 3)
 
+    def test_a_script_may_run_programs_of_both_kinds(self):
+        cases = results.cases_of("run", "failed", CMOCKA + UNITTEST)
+        self.assertEqual([case.status for case in cases],
+                         ["passed", "failed", "skipped", "passed", "failed", "skipped"])
+
     def test_cases_of_the_kernel_have_names_and_reasons(self):
         cases = results.cases_of("kernel-tests", "failed", KERNEL)
         self.assertEqual(statuses(cases), [("passed", "42 reads"), ("failed", "disk dies"),

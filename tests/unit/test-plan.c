@@ -229,6 +229,60 @@ static struct plan_op next(struct plan *plan)
 	return op;
 }
 
+/* A file whose runs end at random, at multiples of the alignment. */
+struct runs {
+	struct plan_map map;
+	uint64_t align;
+	uint64_t seed;
+};
+
+static bool run_ends_at(const struct runs *runs, uint64_t offset)
+{
+	struct random random = { runs->seed ^ offset };
+
+	return random_chance(&random, 200);
+}
+
+static uint64_t bytes_together(struct plan_map *map, uint64_t offset, uint64_t bytes)
+{
+	const struct runs *runs = (const struct runs *)map;
+	uint64_t together = runs->align;
+
+	while (together < bytes && !run_ends_at(runs, offset + together))
+		together += runs->align;
+	return together < bytes ? together : bytes;
+}
+
+static void operations_end_where_runs_of_the_file_do_and_bring_each_byte_once(void **state)
+{
+	uint64_t first = test_number("GDS_TEST_SEED", (uint64_t)time(NULL));
+	const uint64_t rounds = test_number("GDS_TEST_ROUNDS", 20000);
+
+	(void)state;
+	print_message("GDS_TEST_SEED=%" PRIu64 "\n", first);
+	for (uint64_t round = first; round < first + rounds; round++) {
+		struct sample taken = make_sample(round);
+		const struct sample *sample = &taken;
+		struct runs runs = { { bytes_together }, taken.limits.offset_align, round };
+		struct plan_op made;
+		const struct plan_op *op = &made;
+		struct plan plan = taken.plan;
+		uint64_t offset = plan.offset;
+
+		taken.limits.map = &runs.map;
+		while (plan_next(&plan, &taken.limits, &made)) {
+			check_op(sample, op);
+			CHECK(op->offset + op->skip == offset);
+			CHECK(op->place == place_of(sample, offset));
+			for (uint64_t at = runs.align; at < op->length; at += runs.align)
+				CHECK(!run_ends_at(&runs, op->offset + at));
+			offset += op->wanted;
+		}
+		op = NULL;
+		CHECK(offset == taken.plan.offset + taken.plan.left);
+	}
+}
+
 static void an_aligned_read_is_one_direct_operation(void **state)
 {
 	struct plan plan = { .offset = 4096, .place = 512, .left = 8192 };
@@ -282,6 +336,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(random_reads_are_cut_into_operations_that_bring_each_byte_once),
+		cmocka_unit_test(operations_end_where_runs_of_the_file_do_and_bring_each_byte_once),
 		cmocka_unit_test(an_aligned_read_is_one_direct_operation),
 		cmocka_unit_test(only_the_edges_of_an_unaligned_read_are_staged),
 		cmocka_unit_test(a_read_of_nothing_has_no_operation),

@@ -111,7 +111,10 @@ static struct {
 	uint64_t liars;
 } seen;
 
-/* In place of ioctl(), by ld's --wrap: the drives of this test are files. */
+/*
+ * In place of ioctl(), by ld's --wrap: the drives of this test are files. What else is
+ * asked, of files, is not known here: they are not read from a device below.
+ */
 int __wrap_ioctl(int fd, unsigned long request, ...);
 int __wrap_ioctl(int fd, unsigned long request, ...)
 {
@@ -119,7 +122,10 @@ int __wrap_ioctl(int fd, unsigned long request, ...)
 	uint64_t *bytes;
 	va_list arguments;
 
-	assert_int_equal(request, BLKGETSIZE64);
+	if (request != BLKGETSIZE64) {
+		errno = ENOTTY;
+		return -1;
+	}
 	va_start(arguments, request);
 	bytes = va_arg(arguments, uint64_t *);
 	va_end(arguments);
@@ -533,7 +539,8 @@ static void check_good_read(struct world *world, const struct test_batch *batch,
 			CHECK(world, view[i] == SIMULATED_POISON);
 	}
 	CHECK(world, !read->lost_ends);
-	CHECK(world, memcmp(view, storage->image + request->offset, bytes) == 0);
+	CHECK(world,
+	      read->buffer->spoiled || memcmp(view, storage->image + request->offset, bytes) == 0);
 	for (int path = 0; path < GDS_PATH_COUNT; path++)
 		sum += result->path_bytes[path];
 	CHECK(world, batch->shrunk ? sum >= bytes : sum == bytes);

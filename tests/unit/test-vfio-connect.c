@@ -369,6 +369,11 @@ static void what_refuses_a_device_is_told(void **state)
 	refused(-EBUSY, "in use");
 	vfio.bind_error = ENOMEM;
 	refused(-ENOMEM, "/dev/iommu");
+	/* The kernel says no more of a group that is not free; the group does. */
+	vfio.bind_error = EPERM;
+	vfio.viable = false;
+	refused(-EBUSY, "shares its IOMMU group");
+	vfio.viable = true;
 
 	remove_path("/dev/iommu");
 	vfio.group_error = EBUSY;

@@ -207,6 +207,35 @@ static void carried_by_another_path(struct rig *rig, unsigned drive, const char 
 	rig_check(rig, 0, 4 * MIB, 0);
 }
 
+static bool holds_open(const char *beginning)
+{
+	char path[64], target[256];
+	ssize_t length;
+
+	for (int fd = 0; fd < 256; fd++) {
+		snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+		length = readlink(path, target, sizeof(target) - 1);
+		if (length >= (ssize_t)strlen(beginning) &&
+		    memcmp(target, beginning, strlen(beginning)) == 0)
+			return true;
+	}
+	return false;
+}
+
+#define IOMMUFD "/dev/iommu"
+#define HIDDEN  "/dev/iommu-hidden"
+
+/* By iommufd where the kernel has it, else by its group, with an IOMMU or without. */
+static void check_connection(void)
+{
+	bool iommufd = holds_open(IOMMUFD);
+
+	print_message("opened by %s\n", iommufd ? "iommufd" : "its group and a container");
+	assert_int_equal(iommufd, access(IOMMUFD, F_OK) == 0);
+	assert_int_equal(holds_open("/dev/vfio/devices/"), iommufd);
+	assert_int_equal(holds_open("/dev/vfio/vfio"), !iommufd);
+}
+
 static void peer_to_peer(unsigned bar)
 {
 	const char *iommu = getenv("GDS_VM_IOMMU");
@@ -224,6 +253,7 @@ static void peer_to_peer(unsigned bar)
 		print_message("%s\n", gds_last_error());
 		skip();
 	}
+	check_connection();
 	open_rig(&rig, device, 4 * MIB + 12345, 0, 0);
 	for (unsigned drive = 0; drive < 2; drive++) {
 		struct gds_explanation explanation = { .size = sizeof(explanation) };
@@ -249,6 +279,24 @@ static void reads_into_a_bar_below_the_same_switch_are_right(void **state)
 }
 
 static void reads_into_a_bar_below_another_port_are_right(void **state)
+{
+	(void)state;
+	peer_to_peer(1);
+}
+
+static int hide_iommufd(void **state)
+{
+	(void)state;
+	return getenv("GDS_VM") ? rename(IOMMUFD, HIDDEN) : 0;
+}
+
+static int show_iommufd(void **state)
+{
+	(void)state;
+	return getenv("GDS_VM") ? rename(HIDDEN, IOMMUFD) : 0;
+}
+
+static void without_iommufd_reads_into_a_bar_are_right_too(void **state)
 {
 	(void)state;
 	peer_to_peer(1);
@@ -541,6 +589,8 @@ int main(void)
 		cmocka_unit_test(random_reads_into_vulkan_memory_are_right),
 		cmocka_unit_test(reads_into_a_bar_below_the_same_switch_are_right),
 		cmocka_unit_test(reads_into_a_bar_below_another_port_are_right),
+		cmocka_unit_test_setup_teardown(without_iommufd_reads_into_a_bar_are_right_too,
+						hide_iommufd, show_iommufd),
 		cmocka_unit_test(a_lying_exporter_is_caught_and_the_read_carried_by_another_path),
 		cmocka_unit_test(a_lying_exporter_fails_a_read_that_is_pinned_to_the_path),
 		cmocka_unit_test(without_the_canary_a_lying_exporter_goes_unnoticed),

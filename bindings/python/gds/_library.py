@@ -79,6 +79,7 @@ class DeviceInfo(Structure):
         ("driver", c_char * 128),
         ("memory_bytes", c_uint64),
         ("unified", c_uint32),
+        ("pci", c_char * 24),
     ]
 
 
@@ -129,6 +130,8 @@ class Explanation(Structure):
         ("lane_reason", c_char * 256),
         ("paths", PathVerdict * PATH_COUNT),
         ("kernel", c_char * 128),
+        ("layout", c_char * 512),
+        ("drives", c_char * 1024),
     ]
 
 

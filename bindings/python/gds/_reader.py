@@ -95,6 +95,10 @@ class Explanation(NamedTuple):
     paths: Dict[str, Verdict]
     kernel: str
     """What the kernel has of the interface for dma-bufs."""
+    layout: str
+    """How a file lies on the drives below, where that is known."""
+    drives: str
+    """A line on each drive that is read directly."""
 
 
 class Stats(NamedTuple):
@@ -791,6 +795,8 @@ class Reader:
             text(raw.lane_reason),
             verdicts,
             text(raw.kernel),
+            text(raw.layout),
+            text(raw.drives),
         )
 
 

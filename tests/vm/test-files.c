@@ -1,0 +1,1164 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Files by the direct path, in kernel/vm: on every file system and every volume that
+ * gds sees through, and on those that it does not. Every byte of a buffer is
+ * compared with what the file system says itself.
+ *
+ * The disks of the VM are scratch, and mkfs, mdadm, LVM and cryptsetup are in its
+ * root; anywhere else nothing is touched.
+ */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+/* cmocka.h wants the four above. */
+#include <cmocka.h>
+
+#include "support/random.h"
+
+#include <fcntl.h>
+#include <gds/gds.h>
+#include <inttypes.h>
+#include <linux/fiemap.h>
+#include <linux/fs.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define MIB   (UINT64_C(1) << 20)
+#define BLOCK UINT64_C(4096)
+#define MOUNT "/tmp/files"
+
+/* A buffer for reads, and as much memory for what should be in it. */
+#define BUFFER_BYTES (4 * MIB)
+
+static struct gds_reader *reader;
+static struct gds_device *device;
+static struct gds_buffer *buffer;
+static unsigned char *expected;
+static unsigned char *found;
+static struct random random_numbers;
+
+static void must(int64_t err)
+{
+	if (err < 0)
+		fail_msg("%s", gds_last_error());
+}
+
+static void need(bool done, const char *what)
+{
+	if (!done)
+		fail_msg("%s: %s", what, strerror(errno));
+}
+
+static void need_vm(void)
+{
+	if (getenv("GDS_VM"))
+		return;
+	print_message("needs the disks of kernel/vm\n");
+	skip();
+}
+
+/* Runs a command of the guest, which must succeed. */
+static void __attribute__((format(printf, 1, 2))) run(const char *format, ...)
+{
+	char command[1024] = "exec >/tmp/run.log 2>&1 </dev/null; ";
+	size_t used = strlen(command);
+	va_list arguments;
+
+	va_start(arguments, format);
+	vsnprintf(command + used, sizeof(command) - used, format, arguments);
+	va_end(arguments);
+	if (system(command) != 0) {         /* NOLINT(cert-env33-c): the guest is the test's own */
+		system("cat /tmp/run.log"); /* NOLINT(cert-env33-c) */
+		fail_msg("%s", command);
+	}
+}
+
+static int set_up(void **state)
+{
+	uint64_t seed = test_number("GDS_TEST_SEED", (uint64_t)time(NULL));
+	struct gds_reader_options options = { .size = sizeof(options) };
+
+	(void)state;
+	if (!getenv("GDS_VM"))
+		return 0;
+	print_message("GDS_TEST_SEED=%" PRIu64 "\n", seed);
+	random_numbers.state = seed;
+	mkdir(MOUNT, 0755);
+	expected = malloc(BUFFER_BYTES);
+	found = malloc(BUFFER_BYTES);
+	return !expected || !found || gds_device_open(&device, "udmabuf") ||
+	       gds_reader_open(&reader, &options) ||
+	       gds_buffer_alloc(&buffer, device, BUFFER_BYTES, 0);
+}
+
+/* What a failed case has left behind shall not make the next one fail. */
+static int clean(void **state)
+{
+	(void)state;
+	if (!getenv("GDS_VM"))
+		return 0;
+	umount2(MOUNT "/over", MNT_DETACH);
+	umount2(MOUNT, MNT_DETACH);
+	/* NOLINTNEXTLINE(cert-env33-c): the guest is the test's own */
+	system("exec >/dev/null 2>&1 </dev/null; cd /; dmsetup remove_all; rm -rf /dev/files; "
+	       "mdadm --stop /dev/md0; "
+	       "chmod 660 /dev/nvme0n1; for disk in /dev/nvme0n1 /dev/nvme2n1; do "
+	       "wipefs -aq $disk?*; sfdisk -q --delete $disk; wipefs -aq $disk; done");
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	(void)state;
+	gds_buffer_free(buffer);
+	gds_reader_close(reader);
+	gds_device_close(device);
+	free(expected);
+	free(found);
+	return 0;
+}
+
+/* ---- Reading, and comparing every byte ---- */
+
+static const char *at(const char *name)
+{
+	static char path[256];
+
+	snprintf(path, sizeof(path), MOUNT "/%s", name);
+	return path;
+}
+
+/* What the file system itself says; what of the range the file lacks stays as it is. */
+static uint64_t ask_file_system(const char *path, uint64_t offset, uint64_t length,
+				unsigned char *bytes)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	uint64_t done = 0;
+	ssize_t got = 1;
+
+	need(fd >= 0, path);
+	while (done < length && got > 0) {
+		got = pread(fd, bytes + done, length - done, (off_t)(offset + done));
+		need(got >= 0, path);
+		done += (uint64_t)got;
+	}
+	close(fd);
+	return done;
+}
+
+static int64_t read_by(enum gds_path path, struct gds_file *file, uint64_t offset, uint64_t length,
+		       uint64_t place, struct gds_result *result)
+{
+	struct gds_batch_options options = { .size = sizeof(options), .path = path };
+	struct gds_request request = { .file = file,
+				       .buffer = buffer,
+				       .offset = offset,
+				       .length = length,
+				       .buffer_offset = place };
+	struct gds_batch *batch;
+
+	must(gds_batch_create(&batch, reader, &options));
+	must(gds_batch_add(batch, &request, 1));
+	must(gds_batch_submit(batch));
+	must(gds_batch_wait(batch, -1));
+	must(gds_batch_result(batch, 0, result));
+	gds_batch_destroy(batch);
+	return result->bytes;
+}
+
+static void compare(const char *path, uint64_t offset)
+{
+	must(gds_buffer_copy_out(buffer, 0, found, BUFFER_BYTES));
+	if (memcmp(found, expected, BUFFER_BYTES) == 0)
+		return;
+	for (uint64_t i = 0; i < BUFFER_BYTES; i++)
+		if (found[i] != expected[i])
+			fail_msg("%s, read from %" PRIu64 ": byte %" PRIu64
+				 " of the buffer is %02x and not %02x",
+				 path, offset, i, found[i], expected[i]);
+}
+
+/* Reads a range by the direct path alone, and compares the whole buffer. */
+static void check_range(struct gds_file *file, const char *path, uint64_t offset, uint64_t length,
+			uint64_t place)
+{
+	struct gds_result result;
+	uint64_t there;
+	int64_t bytes;
+
+	memset(expected, 0x5a, BUFFER_BYTES);
+	must(gds_buffer_copy_in(buffer, 0, expected, BUFFER_BYTES));
+	there = ask_file_system(path, offset, length, expected + place);
+	bytes = read_by(GDS_PATH_DMABUF, file, offset, length, place, &result);
+	if (bytes < 0)
+		fail_msg("%s at %" PRIu64 ": %s", path, offset, gds_last_error());
+	assert_int_equal(bytes, there);
+	assert_int_equal(result.path_bytes[GDS_PATH_DMABUF], there);
+	compare(path, offset);
+}
+
+enum { RANDOM_READS = 6 };
+
+/* All of the file, and pieces of it at random. */
+static void check_file(struct gds_file *file, const char *path)
+{
+	int64_t bytes = gds_file_bytes(file);
+	uint64_t length;
+
+	must(bytes);
+	for (uint64_t offset = 0; offset < (uint64_t)bytes && offset < 4 * BUFFER_BYTES;
+	     offset += BUFFER_BYTES)
+		check_range(file, path, offset, BUFFER_BYTES, 0);
+	for (int i = 0; i < RANDOM_READS; i++) {
+		length = random_skewed(&random_numbers, BUFFER_BYTES) + 1;
+		check_range(file, path, random_below(&random_numbers, (uint64_t)bytes + 1), length,
+			    random_below(&random_numbers, BUFFER_BYTES - length + 1));
+	}
+}
+
+static void check_path(const char *path)
+{
+	struct gds_file *file;
+
+	must(gds_file_open(&file, path));
+	check_file(file, path);
+	gds_file_close(file);
+}
+
+/* ---- Making files ---- */
+
+static void fill(unsigned char *bytes, uint64_t count)
+{
+	for (uint64_t i = 0; i + 8 <= count; i += 8) {
+		uint64_t word = random_u64(&random_numbers);
+
+		memcpy(bytes + i, &word, 8);
+	}
+}
+
+static int create(const char *path)
+{
+	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+
+	need(fd >= 0, path);
+	return fd;
+}
+
+static void write_at(int fd, uint64_t offset, uint64_t length)
+{
+	fill(expected, length);
+	need(pwrite(fd, expected, length, (off_t)offset) == (ssize_t)length, "pwrite");
+}
+
+static void make_plain(const char *path, uint64_t bytes)
+{
+	int fd = create(path);
+
+	for (uint64_t done = 0; done < bytes; done += BUFFER_BYTES)
+		write_at(fd, done, bytes - done < BUFFER_BYTES ? bytes - done : BUFFER_BYTES);
+	close(fd);
+}
+
+/* Data far apart, beyond 4 GiB, with holes between. */
+static void make_sparse(const char *path)
+{
+	int fd = create(path);
+
+	write_at(fd, 0, 3 * BLOCK + 77);
+	write_at(fd, 2 * MIB + 5 * BLOCK + 1, 100000);
+	write_at(fd, (UINT64_C(5) << 30) - 3 * BLOCK, MIB);
+	need(ftruncate(fd, (off_t)(UINT64_C(5) << 30) + (off_t)(3 * MIB) + 11) == 0, "ftruncate");
+	close(fd);
+}
+
+static void make_preallocated(const char *path)
+{
+	int fd = create(path);
+
+	need(fallocate(fd, 0, 0, 12 << 20) == 0, "fallocate");
+	write_at(fd, 100 * BLOCK, 50 * BLOCK);
+	write_at(fd, 200 * BLOCK + 100, 300);
+	close(fd);
+}
+
+static unsigned count_extents(const char *path)
+{
+	struct fiemap ask = { .fm_length = FIEMAP_MAX_OFFSET, .fm_flags = FIEMAP_FLAG_SYNC };
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	need(fd >= 0 && ioctl(fd, FS_IOC_FIEMAP, &ask) == 0, path);
+	close(fd);
+	return ask.fm_mapped_extents;
+}
+
+enum { FRAGMENTS = 600 };
+
+/* From the end to the beginning: no block follows the one before. */
+static void write_backwards(const char *path)
+{
+	void *block = aligned_alloc(BLOCK, BLOCK);
+	int fd = open(path, O_RDWR | O_CREAT | O_DIRECT | O_CLOEXEC, 0644);
+
+	need(block && fd >= 0, path);
+	for (int turn = 0; turn < 2; turn++) {
+		for (int i = FRAGMENTS - 1; i >= 0; i--) {
+			if (i % 2 != turn)
+				continue;
+			fill(block, BLOCK);
+			need(pwrite(fd, block, BLOCK, (off_t)i * (off_t)BLOCK) == (ssize_t)BLOCK,
+			     "pwrite");
+		}
+	}
+	close(fd);
+	free(block);
+}
+
+/* Blocks are put between those that are there. False where the file system cannot. */
+static bool insert_blocks(const char *path)
+{
+	bool can = true;
+	int fd;
+
+	make_plain(path, FRAGMENTS / 2 * BLOCK);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	need(fd >= 0 && fsync(fd) == 0, path);
+	for (off_t i = 1; can && i < FRAGMENTS - 1; i += 2) {
+		can = fallocate(fd, FALLOC_FL_INSERT_RANGE, i * (off_t)BLOCK, (off_t)BLOCK) == 0;
+		if (can)
+			write_at(fd, (uint64_t)i * BLOCK, BLOCK);
+	}
+	close(fd);
+	return can;
+}
+
+static void make_fragmented(const char *path)
+{
+	if (!insert_blocks(path)) {
+		unlink(path);
+		write_backwards(path);
+	}
+	/* More than a window of gds holds. */
+	if (count_extents(path) < FRAGMENTS / 2)
+		fail_msg("%s has only %u extents", path, count_extents(path));
+}
+
+static void make_punched(const char *path)
+{
+	int fd;
+
+	make_plain(path, 6 * MIB + 1234);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	need(fd >= 0, path);
+	for (uint64_t block = 1; block < 1400; block += 1 + random_below(&random_numbers, 8))
+		need(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+			       (off_t)(block * BLOCK), (off_t)BLOCK) == 0,
+		     "fallocate");
+	close(fd);
+}
+
+/* The file of `source` once more, sharing its blocks; and then a part of it not any more. */
+static void make_reflink(const char *source, const char *path)
+{
+	int from = open(source, O_RDONLY | O_CLOEXEC);
+	int fd = create(path);
+
+	need(from >= 0 && ioctl(fd, FICLONE, from) == 0, path);
+	write_at(fd, 50 * BLOCK + 5, 20 * BLOCK);
+	close(from);
+	close(fd);
+}
+
+static void make_files(const char *file_system)
+{
+	char source[256];
+
+	make_plain(at("plain"), 3 * MIB + 123);
+	make_plain(at("large"), 20 * MIB);
+	make_sparse(at("sparse"));
+	make_preallocated(at("preallocated"));
+	make_fragmented(at("fragmented"));
+	make_punched(at("punched"));
+	make_plain(at("one"), 1);
+	make_plain(at("block"), BLOCK);
+	if (strcmp(file_system, "ext4") == 0)
+		return;
+	snprintf(source, sizeof(source), "%s", at("large"));
+	make_reflink(source, at("reflinked"));
+}
+
+/* Files that change between reads: what was known of them must be dropped. */
+static void check_changes(void)
+{
+	const char *path = at("changing");
+	struct gds_file *file;
+	int fd;
+
+	make_plain(path, 2 * MIB + 99);
+	must(gds_file_open(&file, path));
+	check_file(file, path);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	need(fd >= 0, path);
+	write_at(fd, 2 * MIB + 99, MIB); /* appended */
+	check_file(file, path);
+	write_at(fd, 333, MIB); /* overwritten */
+	check_file(file, path);
+	need(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 8 * BLOCK, 64 * BLOCK) == 0,
+	     "fallocate");
+	check_file(file, path);
+	need(ftruncate(fd, MIB + 7) == 0, "ftruncate");
+	check_file(file, path);
+	need(ftruncate(fd, 3 * MIB) == 0, "ftruncate");
+	check_file(file, path);
+	need(ftruncate(fd, 0) == 0, "ftruncate");
+	check_file(file, path);
+	close(fd);
+	gds_file_close(file);
+}
+
+/*
+ * Moves a file that was read before. Neither its times nor its size tell of that, and
+ * its old blocks are overwritten by another file.
+ */
+static void check_moved(const char *file_system)
+{
+	const char *path = at("fragmented");
+	unsigned before = count_extents(path);
+	struct gds_file *file;
+
+	must(gds_file_open(&file, path));
+	check_file(file, path);
+	if (strcmp(file_system, "ext4") == 0)
+		run("e4defrag %s", path);
+	else if (strcmp(file_system, "xfs") == 0)
+		run("xfs_fsr %s", path);
+	else
+		run("btrfs filesystem defragment -f -t 64M %s", path);
+	if (count_extents(path) >= before)
+		fail_msg("%s was not defragmented: %u extents", path, count_extents(path));
+	run("yes >%s/taker & sleep 0.5; kill $!; sync %s/taker; rm %s/taker", MOUNT, MOUNT, MOUNT);
+	check_file(file, path);
+	gds_file_close(file);
+}
+
+static void check_all(const char *file_system)
+{
+	static const char *const names[] = { "plain",      "large",   "sparse", "preallocated",
+					     "fragmented", "punched", "block" };
+	struct gds_file *file;
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		check_path(at(names[i]));
+	if (strcmp(file_system, "ext4") != 0)
+		check_path(at("reflinked"));
+	must(gds_file_open(&file, at("sparse")));
+	check_range(file, at("sparse"), (UINT64_C(5) << 30) - 2 * MIB, BUFFER_BYTES, 0);
+	check_range(file, at("sparse"), (UINT64_C(5) << 30) - 2 * MIB + 5, 3 * MIB, 77);
+	gds_file_close(file);
+	check_moved(file_system);
+	check_changes();
+}
+
+static void make_file_system(const char *file_system, const char *disk, const char *options)
+{
+	run("wipefs -aq %s", disk);
+	if (strcmp(file_system, "ext4") == 0)
+		run("mkfs.ext4 -q -F %s %s", options, disk);
+	else
+		run("mkfs.%s -q -f %s %s", file_system, options, disk);
+	need(mount(disk, MOUNT, file_system, 0, NULL) == 0, disk);
+}
+
+static void check_file_system(const char *file_system, const char *disk)
+{
+	make_file_system(file_system, disk, "");
+	make_files(file_system);
+	check_all(file_system);
+	need(umount(MOUNT) == 0, MOUNT);
+}
+
+/* ---- File systems on whole disks, with blocks of both sizes ---- */
+
+static void files_on_ext4_are_right(void **state)
+{
+	(void)state;
+	need_vm();
+	check_file_system("ext4", "/dev/nvme0n1");
+	check_file_system("ext4", "/dev/nvme1n1");
+}
+
+static void files_on_xfs_are_right(void **state)
+{
+	(void)state;
+	need_vm();
+	check_file_system("xfs", "/dev/nvme0n1");
+	check_file_system("xfs", "/dev/nvme1n1");
+}
+
+static void files_on_btrfs_are_right(void **state)
+{
+	(void)state;
+	need_vm();
+	check_file_system("btrfs", "/dev/nvme0n1");
+}
+
+static void files_on_a_btrfs_of_two_disks_are_right(void **state)
+{
+	(void)state;
+	need_vm();
+	run("wipefs -aq /dev/nvme2n1");
+	make_file_system("btrfs", "/dev/nvme0n1", "-d raid0 /dev/nvme2n1");
+	make_files("btrfs");
+	check_all("btrfs");
+	need(umount(MOUNT) == 0, MOUNT);
+}
+
+/* ---- Volumes ---- */
+
+/* Three partitions on each of two disks; the second ones differ in size. */
+static void make_partitions(void)
+{
+	run("wipefs -aq /dev/nvme0n1 /dev/nvme2n1");
+	run("printf 'label: gpt\nstart=1MiB,size=300MiB\nsize=120MiB\nsize=2000MiB\n' "
+	    ">/tmp/table && sfdisk -q /dev/nvme0n1 </tmp/table");
+	run("printf 'label: gpt\nstart=3MiB,size=300MiB\nsize=80MiB\nsize=2000MiB\n' "
+	    ">/tmp/table && sfdisk -q /dev/nvme2n1 </tmp/table");
+	run("wipefs -aq /dev/nvme0n1p1 /dev/nvme0n1p2 /dev/nvme0n1p3 /dev/nvme2n1p1 "
+	    "/dev/nvme2n1p2 /dev/nvme2n1p3");
+}
+
+static void files_on_a_partition_are_right(void **state)
+{
+	(void)state;
+	need_vm();
+	make_partitions();
+	check_file_system("ext4", "/dev/nvme2n1p2");
+	check_file_system("xfs", "/dev/nvme2n1p3");
+	check_file_system("btrfs", "/dev/nvme0n1p3");
+}
+
+static void make_array(const char *level, int partition)
+{
+	run("mdadm --create /dev/md0 --run --force --level=%s --raid-devices=2 /dev/nvme0n1p%d "
+	    "/dev/nvme2n1p%d",
+	    level, partition, partition);
+}
+
+static void remove_array(int partition)
+{
+	run("mdadm --stop /dev/md0");
+	run("mdadm --zero-superblock /dev/nvme0n1p%d /dev/nvme2n1p%d", partition, partition);
+}
+
+/* A file that reaches nearly to the end of the volume, whole. */
+static void check_filled(const char *disk, uint64_t bytes)
+{
+	struct gds_file *file;
+
+	make_file_system("ext4", disk, "-m 0");
+	make_plain(at("filling"), bytes);
+	must(gds_file_open(&file, at("filling")));
+	for (uint64_t offset = 0; offset < bytes; offset += BUFFER_BYTES)
+		check_range(file, at("filling"), offset, BUFFER_BYTES, 0);
+	gds_file_close(file);
+	need(umount(MOUNT) == 0, MOUNT);
+}
+
+/* The volume itself, as a file; also what was written to it a moment ago. */
+static void check_volume(const char *disk)
+{
+	struct gds_file *file;
+	int fd = open(disk, O_WRONLY | O_CLOEXEC);
+
+	need(fd >= 0, disk);
+	must(gds_file_open(&file, disk));
+	for (int i = 0; i < 3; i++) {
+		write_at(fd, 100000 + (uint64_t)i * 1000, MIB);
+		check_file(file, disk);
+	}
+	gds_file_close(file);
+	close(fd);
+}
+
+static void files_on_raid_0_are_right(void **state)
+{
+	(void)state;
+	need_vm();
+	make_partitions();
+	/* Its members differ in size, so that it ends with a zone of one member. */
+	make_array("raid0", 2);
+	check_filled("/dev/md0", 170 * MIB);
+	check_file_system("ext4", "/dev/md0");
+	remove_array(2);
+	make_array("raid0", 3);
+	check_file_system("xfs", "/dev/md0");
+	check_volume("/dev/md0");
+	remove_array(3);
+}
+
+static void files_on_raid_1_are_right_also_while_it_is_brought_in_sync(void **state)
+{
+	(void)state;
+	need_vm();
+	make_partitions();
+	make_array("1 --bitmap=none --metadata=1.0", 3);
+	check_file_system("ext4", "/dev/md0");
+	run("echo idle >/sys/block/md0/md/sync_action; mdadm --wait /dev/md0 || true");
+	check_file_system("xfs", "/dev/md0");
+	remove_array(3);
+}
+
+/* A member fails and goes while the array's files are read on. */
+static void files_on_raid_1_are_right_when_a_member_has_gone(void **state)
+{
+	struct gds_file *file;
+
+	(void)state;
+	need_vm();
+	make_partitions();
+	make_array("1 --bitmap=none --assume-clean", 2);
+	make_file_system("ext4", "/dev/md0", "");
+	make_plain(at("plain"), 6 * MIB + 5);
+	must(gds_file_open(&file, at("plain")));
+	check_file(file, at("plain"));
+	run("mdadm /dev/md0 --fail /dev/nvme2n1p2 && mdadm /dev/md0 --remove /dev/nvme2n1p2");
+	/* What it held is another's now. */
+	run("dd if=/dev/urandom of=/dev/nvme2n1p2 bs=1M count=70 oflag=direct");
+	check_file(file, at("plain"));
+	gds_file_close(file);
+	need(umount(MOUNT) == 0, MOUNT);
+	run("mdadm --stop /dev/md0 && mdadm --zero-superblock /dev/nvme0n1p2");
+}
+
+static void files_on_a_linear_array_are_right(void **state)
+{
+	(void)state;
+	need_vm();
+	make_partitions();
+	make_array("linear", 2);
+	check_filled("/dev/md0", 170 * MIB);
+	remove_array(2);
+}
+
+#define LVM "--config 'activation{udev_sync=0 udev_rules=0}' -q -y"
+
+static void files_on_logical_volumes_are_right(void **state)
+{
+	(void)state;
+	need_vm();
+	make_partitions();
+	run("vgcreate " LVM " files /dev/nvme0n1p1 /dev/nvme2n1p1 && "
+	    "lvcreate " LVM " -i 2 -I 16k -L 80M -n striped files && "
+	    "lvcreate " LVM " -L 400M -n linear files");
+	check_filled("/dev/mapper/files-linear", 350 * MIB);
+	check_file_system("xfs", "/dev/mapper/files-linear");
+	check_filled("/dev/mapper/files-striped", 60 * MIB);
+	check_volume("/dev/mapper/files-striped");
+	run("vgremove " LVM " -f files && pvremove " LVM " /dev/nvme0n1p1 /dev/nvme2n1p1");
+}
+
+static void files_on_a_logical_volume_on_raid_0_on_partitions_are_right(void **state)
+{
+	(void)state;
+	need_vm();
+	make_partitions();
+	make_array("raid0", 3);
+	run("vgcreate " LVM " files /dev/md0 && lvcreate " LVM " -L 1000M -n linear files");
+	check_file_system("ext4", "/dev/mapper/files-linear");
+	run("vgremove " LVM " -f files && pvremove " LVM " /dev/md0");
+	remove_array(3);
+}
+
+/* ---- What is refused, and goes another path ---- */
+
+/* The path auto takes is another one, for a reason with this text in it, and right. */
+static void check_refused(const char *path, const char *reason)
+{
+	struct gds_explanation explanation = { .size = sizeof(explanation) };
+	const struct gds_path_verdict *verdict = &explanation.paths[GDS_PATH_DMABUF];
+	struct gds_result result;
+	struct gds_file *file;
+	uint64_t there;
+
+	must(gds_file_open(&file, path));
+	must(gds_explain(reader, file, buffer, &explanation));
+	if (verdict->usable || !strstr(verdict->reason, reason))
+		fail_msg("%s: usable %u, because \"%s\", where \"%s\" was expected", path,
+			 verdict->usable, verdict->reason, reason);
+	memset(expected, 0x5a, BUFFER_BYTES);
+	must(gds_buffer_copy_in(buffer, 0, expected, BUFFER_BYTES));
+	there = ask_file_system(path, 0, BUFFER_BYTES, expected);
+	assert_int_equal(read_by(GDS_PATH_AUTO, file, 0, BUFFER_BYTES, 0, &result), there);
+	assert_int_equal(result.path_bytes[GDS_PATH_DMABUF], 0);
+	compare(path, 0);
+	gds_file_close(file);
+}
+
+static void an_encrypted_volume_is_refused(void **state)
+{
+	(void)state;
+	need_vm();
+	run("wipefs -aq /dev/nvme0n1");
+	run("head -c 32 /dev/urandom >/tmp/key && cryptsetup open --type plain --cipher "
+	    "aes-xts-plain64 --key-size 256 --key-file /tmp/key /dev/nvme0n1 secret");
+	make_file_system("ext4", "/dev/mapper/secret", "");
+	make_plain(at("plain"), MIB);
+	check_refused(at("plain"), "dm-crypt");
+	need(umount(MOUNT) == 0, MOUNT);
+	run("cryptsetup close secret");
+}
+
+static void compressed_and_inline_files_are_refused(void **state)
+{
+	(void)state;
+	need_vm();
+	make_file_system("btrfs", "/dev/nvme0n1", "");
+	run("mkdir %s/c && btrfs property set %s/c compression zstd", MOUNT, MOUNT);
+	run("seq 1 400000 >%s/c/compressed && sync", MOUNT);
+	check_refused(at("c/compressed"), "compressed");
+	run("echo small >%s/inline && sync", MOUNT);
+	check_refused(at("inline"), "inline");
+	need(umount(MOUNT) == 0, MOUNT);
+	make_file_system("ext4", "/dev/nvme0n1", "-O inline_data -I 256");
+	run("echo small >%s/inline && sync", MOUNT);
+	check_refused(at("inline"), "inline");
+	run("head -c 100000 /dev/urandom >%s/journalled && chattr +j %s/journalled", MOUNT, MOUNT);
+	check_refused(at("journalled"), "journalled");
+	need(umount(MOUNT) == 0, MOUNT);
+}
+
+static void other_file_systems_are_refused(void **state)
+{
+	char path[512];
+
+	(void)state;
+	need_vm();
+	run("mkdir -p /dev/shm/files && head -c 3000000 /dev/urandom >/dev/shm/files/plain");
+	check_refused("/dev/shm/files/plain", "tmpfs");
+	make_file_system("ext4", "/dev/nvme0n1", "");
+	run("mkdir %s/lower %s/upper %s/work %s/over && head -c 3000000 /dev/urandom "
+	    ">%s/lower/plain",
+	    MOUNT, MOUNT, MOUNT, MOUNT, MOUNT);
+	run("mount -t overlay -o lowerdir=%s/lower,upperdir=%s/upper,workdir=%s/work overlay "
+	    "%s/over",
+	    MOUNT, MOUNT, MOUNT, MOUNT);
+	check_refused(at("over/plain"), "overlay");
+	need(umount(at("over")) == 0, "over");
+	need(umount(MOUNT) == 0, MOUNT);
+	/* The host's tree comes to the guest by 9p: a file system of a network's kind. */
+	need(readlink("/proc/self/exe", path, sizeof(path) - 1) > 0, "readlink");
+	check_refused("/proc/self/exe", "9p");
+	run("rm -r /dev/shm/files");
+}
+
+/* A file most of which is plain, with a part that cannot be read from below. */
+static void a_file_that_is_compressed_in_parts_goes_two_paths(void **state)
+{
+	const char *path = at("mixed");
+	struct gds_result result;
+	struct gds_file *file;
+	int fd;
+
+	(void)state;
+	need_vm();
+	make_file_system("btrfs", "/dev/nvme0n1", "");
+	make_plain(path, 2 * MIB);
+	run("sync && btrfs property set %s compression zstd", path);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	need(fd >= 0, path);
+	memset(expected, 'x', MIB);
+	need(pwrite(fd, expected, MIB / 2, MIB) == (ssize_t)(MIB / 2), "pwrite");
+	need(fsync(fd) == 0, "fsync");
+	close(fd);
+	must(gds_file_open(&file, path));
+	memset(expected, 0x5a, BUFFER_BYTES);
+	must(gds_buffer_copy_in(buffer, 0, expected, BUFFER_BYTES));
+	ask_file_system(path, 0, BUFFER_BYTES, expected);
+	assert_int_equal(read_by(GDS_PATH_AUTO, file, 0, BUFFER_BYTES, 0, &result), 2 * MIB);
+	compare(path, 0);
+	assert_int_equal(result.path_bytes[GDS_PATH_BOUNCE], MIB / 2);
+	assert_int_equal(result.path_bytes[GDS_PATH_DMABUF], 3 * MIB / 2);
+	/* Where no other path is allowed, the read fails, and says why. */
+	assert_int_equal(read_by(GDS_PATH_DMABUF, file, 0, BUFFER_BYTES, 0, &result), -EOPNOTSUPP);
+	gds_file_close(file);
+	need(umount(MOUNT) == 0, MOUNT);
+}
+
+/* ---- Rights ---- */
+
+/* As a user who may read the file and not the disk. */
+static int read_as_nobody(const char *path)
+{
+	struct gds_explanation explanation = { .size = sizeof(explanation) };
+	const struct gds_path_verdict *verdict = &explanation.paths[GDS_PATH_DMABUF];
+	struct gds_request request = { .length = MIB };
+	struct gds_device *host;
+
+	if (setgid(65534) || setuid(65534))
+		return 1;
+	if (gds_reader_open(&reader, NULL) || gds_device_open(&host, "dma-heap:system"))
+		return 2;
+	if (gds_buffer_alloc(&buffer, host, MIB, 0) || gds_file_open(&request.file, path))
+		return 3;
+	if (gds_explain(reader, request.file, buffer, &explanation))
+		return 4;
+	fprintf(stderr, "%s -> %s\n", verdict->reason, verdict->remedy);
+	if (verdict->usable || !strstr(verdict->reason, "/dev/nvme0n1") ||
+	    !strstr(verdict->remedy, "setfacl"))
+		return 5;
+	request.buffer = buffer;
+	return gds_read(reader, &request, NULL) == MIB ? 0 : 6;
+}
+
+static void a_user_who_may_not_open_the_disk_reads_by_another_path(void **state)
+{
+	const char *path = at("plain");
+	int status;
+	pid_t pid;
+
+	(void)state;
+	need_vm();
+	make_file_system("ext4", "/dev/nvme0n1", "");
+	make_plain(path, MIB);
+	run("chmod 666 /dev/dma_heap/system && chmod 600 /dev/nvme0n1");
+	pid = fork();
+	if (pid == 0)
+		_exit(read_as_nobody(path));
+	need(waitpid(pid, &status, 0) == pid, "waitpid");
+	assert_int_equal(status, 0);
+	run("chmod 660 /dev/nvme0n1");
+	need(umount(MOUNT) == 0, MOUNT);
+}
+
+/* ---- Many files ---- */
+
+static void many_small_files_are_right(void **state)
+{
+	const size_t count = test_number("GDS_TEST_FILES", 1000);
+	const uint64_t share = 8 * BLOCK;
+	struct gds_batch_options options = { .size = sizeof(options), .path = GDS_PATH_DMABUF };
+	struct gds_file **files = calloc(count, sizeof(struct gds_file *));
+	unsigned char *all = calloc(count, share);
+	struct gds_buffer *room;
+	struct gds_batch *batch;
+	char name[32];
+
+	(void)state;
+	need_vm();
+	assert_non_null(files);
+	assert_non_null(all);
+	run("ulimit -n 20000");
+	make_file_system("xfs", "/dev/nvme0n1", "");
+	must(gds_buffer_alloc(&room, device, count * share, 0));
+	must(gds_batch_create(&batch, reader, &options));
+	for (size_t i = 0; i < count; i++) {
+		struct gds_request request = { .buffer = room, .buffer_offset = i * share };
+
+		snprintf(name, sizeof(name), "small-%zu", i);
+		request.length = 1 + random_below(&random_numbers, share);
+		make_plain(at(name), request.length);
+		ask_file_system(at(name), 0, share, all + i * share);
+		must(gds_file_open(&files[i], at(name)));
+		request.file = files[i];
+		must(gds_batch_add(batch, &request, 1));
+	}
+	memset(expected, 0, BUFFER_BYTES);
+	for (uint64_t done = 0; done < count * share; done += BUFFER_BYTES)
+		must(gds_buffer_copy_in(room, done, expected,
+					count * share - done < BUFFER_BYTES ? count * share - done
+									    : BUFFER_BYTES));
+	must(gds_batch_submit(batch));
+	must(gds_batch_wait(batch, -1));
+	if (gds_batch_failures(batch, NULL)) {
+		struct gds_result result;
+		size_t first;
+
+		gds_batch_failures(batch, &first);
+		must(gds_batch_result(batch, first, &result));
+		fail_msg("%zd reads failed: %s", gds_batch_failures(batch, NULL), gds_last_error());
+	}
+	for (size_t i = 0; i < count; i++) {
+		must(gds_buffer_copy_out(room, i * share, found, share));
+		if (memcmp(found, all + i * share, share) != 0)
+			fail_msg("small-%zu differs", i);
+		gds_file_close(files[i]);
+	}
+	gds_batch_destroy(batch);
+	gds_buffer_free(room);
+	need(umount(MOUNT) == 0, MOUNT);
+	free(files);
+	free(all);
+}
+
+/* ---- Writers ---- */
+
+/*
+ * Each 8-byte word of these files tells whose it is: the file's number, the version,
+ * and its offset. So a byte of another file, of a version that never was, or of another
+ * place gives itself away.
+ */
+#define RACE_BYTES (4 * MIB)
+#define RACE_FILE  7
+
+enum {
+	RACE_ROUNDS = 50, /* of the reader */
+	PAUSE_US = 30000, /* at most between two changes, so that reads begin in peace */
+	TAKERS = 3,       /* other files that take over blocks */
+};
+
+struct race {
+	atomic_bool stop;
+	atomic_uint version; /* the last one that the writer has begun */
+	unsigned seed;
+	bool by_rename; /* else it writes, cuts and punches the file in place */
+};
+
+static uint64_t word_of(uint64_t file, uint64_t version, uint64_t offset)
+{
+	return file << 56 | version << 28 | offset / 8;
+}
+
+static void write_words(int fd, uint64_t file, uint64_t version, uint64_t offset, uint64_t length,
+			uint64_t *words)
+{
+	for (uint64_t i = 0; i < length / 8; i++)
+		words[i] = word_of(file, version, offset + i * 8);
+	need(pwrite(fd, words, length, (off_t)offset) == (ssize_t)length, "pwrite");
+}
+
+static void replace(struct race *race, struct random *random, uint64_t *words)
+{
+	unsigned version = atomic_load(&race->version) + 1;
+	int fd = open(MOUNT "/next", O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+
+	need(fd >= 0, "next");
+	atomic_store(&race->version, version);
+	write_words(fd, RACE_FILE, version, 0, RACE_BYTES, words);
+	if (random_chance(random, 500))
+		fsync(fd);
+	close(fd);
+	need(rename(MOUNT "/next", MOUNT "/raced") == 0, "rename");
+}
+
+static void rewrite(struct race *race, struct random *random, uint64_t *words)
+{
+	unsigned version = atomic_load(&race->version) + 1;
+	uint64_t offset = random_below(random, RACE_BYTES / BLOCK) * BLOCK;
+	uint64_t length = random_between(random, 1, (RACE_BYTES - offset) / BLOCK) * BLOCK;
+	int fd = open(MOUNT "/raced", O_RDWR | O_CLOEXEC);
+
+	need(fd >= 0, "raced");
+	atomic_store(&race->version, version);
+	switch (random_below(random, 3)) {
+	case 0:
+		write_words(fd, RACE_FILE, version, offset, length, words);
+		break;
+	case 1:
+		need(ftruncate(fd, (off_t)offset) == 0, "ftruncate");
+		write_words(fd, RACE_FILE, version, offset, RACE_BYTES - offset, words);
+		break;
+	default:
+		need(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset,
+			       (off_t)length) == 0,
+		     "fallocate");
+		write_words(fd, RACE_FILE, version, offset, length, words);
+	}
+	if (random_chance(random, 500))
+		fsync(fd);
+	close(fd);
+}
+
+static void *writer_main(void *argument)
+{
+	struct race *race = argument;
+	struct random random = { .state = race->seed };
+	uint64_t *words = malloc(RACE_BYTES);
+
+	need(words != NULL, "malloc");
+	while (!atomic_load(&race->stop)) {
+		if (race->by_rename)
+			replace(race, &random, words);
+		else
+			rewrite(race, &random, words);
+		usleep((useconds_t)random_below(&random, PAUSE_US));
+	}
+	free(words);
+	return NULL;
+}
+
+/* Other files, made and removed: blocks that the raced one gives up are theirs soon. */
+static void *taker_main(void *argument)
+{
+	struct race *race = argument;
+	struct random random = { .state = race->seed + 1 };
+	uint64_t *words = malloc(RACE_BYTES);
+	char path[64];
+	int fd;
+
+	need(words != NULL, "malloc");
+	for (unsigned version = 1; !atomic_load(&race->stop); version++) {
+		snprintf(path, sizeof(path), MOUNT "/taker-%u", version % TAKERS);
+		unlink(path);
+		fd = create(path);
+		write_words(fd, 9, version, 0,
+			    random_between(&random, 1, RACE_BYTES / BLOCK) * BLOCK, words);
+		fsync(fd);
+		close(fd);
+	}
+	free(words);
+	return NULL;
+}
+
+static void check_words(const struct race *race, uint64_t bytes)
+{
+	const uint64_t *words = (const uint64_t *)found;
+	uint64_t last = atomic_load(&race->version);
+	uint64_t version;
+
+	must(gds_buffer_copy_out(buffer, 0, found, BUFFER_BYTES));
+	for (uint64_t i = 0; i < bytes / 8; i++) {
+		version = words[i] >> 28 & 0xfffffff;
+		if (words[i] == 0 && !race->by_rename)
+			continue; /* punched */
+		if (words[i] >> 56 != RACE_FILE || (words[i] & 0xfffffff) != i || version == 0 ||
+		    version > last)
+			fail_msg("offset %" PRIu64 " holds file %" PRIu64 ", version %" PRIu64
+				 ", offset %" PRIu64 "; the last version is %" PRIu64,
+				 i * 8, words[i] >> 56, version, (words[i] & 0xfffffff) * 8, last);
+		if (race->by_rename && version != (words[0] >> 28 & 0xfffffff))
+			fail_msg("of versions %" PRIu64 " and %" PRIu64, version,
+				 words[0] >> 28 & 0xfffffff);
+	}
+}
+
+static void read_raced(const struct race *race, const char *file_system, unsigned rounds)
+{
+	struct gds_stats before = { .size = sizeof(before) };
+	struct gds_stats after = { .size = sizeof(after) };
+	uint64_t direct = 0;
+	unsigned stale = 0;
+
+	must(gds_reader_stats(reader, &before));
+	memset(expected, 0xee, BUFFER_BYTES);
+	for (unsigned i = 0; i < rounds; i++) {
+		enum gds_path path = i % 4 ? GDS_PATH_AUTO : GDS_PATH_DMABUF;
+		struct gds_result result;
+		struct gds_file *file;
+		int64_t bytes;
+
+		must(gds_file_open(&file, MOUNT "/raced"));
+		must(gds_buffer_copy_in(buffer, 0, expected, RACE_BYTES));
+		bytes = read_by(path, file, 0, RACE_BYTES, 0, &result);
+		if (bytes >= 0)
+			check_words(race, (uint64_t)bytes & ~UINT64_C(7));
+		else if (path == GDS_PATH_DMABUF && bytes == -ESTALE)
+			stale++;
+		else
+			fail_msg("%" PRId64 ": %s", bytes, gds_last_error());
+		direct += result.path_bytes[GDS_PATH_DMABUF];
+		gds_file_close(file);
+	}
+	must(gds_reader_stats(reader, &after));
+	print_message("%s: %u versions; %u reads, of which %u failed with ESTALE; %" PRIu64
+		      " MiB direct, %" PRIu64 " tries again, %" PRIu64 " fall backs\n",
+		      file_system, atomic_load(&race->version), rounds, stale, direct / MIB,
+		      after.retries - before.retries, after.fallbacks - before.fallbacks);
+}
+
+/* Slow enough that files change while they are read: in small pieces, few at once. */
+static struct gds_reader *use_slow_reader(void)
+{
+	struct gds_reader_options options = { .size = sizeof(options),
+					      .queue_depth = 2,
+					      .transfer_bytes = 32 << 10 };
+	struct gds_reader *before = reader;
+
+	must(gds_reader_open(&reader, &options));
+	return before;
+}
+
+static void race(const char *file_system, const char *disk, bool by_rename)
+{
+	struct gds_reader *usual;
+	struct race race = { .by_rename = by_rename,
+			     .seed = (unsigned)random_u64(&random_numbers) };
+	uint64_t *words = malloc(RACE_BYTES);
+	struct random random = { 0 };
+	pthread_t writer;
+	pthread_t taker;
+
+	assert_non_null(words);
+	/* Small, so that freed blocks are soon taken by others. */
+	make_file_system(file_system, disk, "");
+	replace(&race, &random, words);
+	assert_int_equal(pthread_create(&writer, NULL, writer_main, &race), 0);
+	assert_int_equal(pthread_create(&taker, NULL, taker_main, &race), 0);
+	usual = use_slow_reader();
+	read_raced(&race, file_system, (unsigned)test_number("GDS_TEST_ROUNDS", RACE_ROUNDS));
+	atomic_store(&race.stop, true);
+	pthread_join(writer, NULL);
+	pthread_join(taker, NULL);
+	gds_reader_close(reader);
+	reader = usual;
+	need(umount(MOUNT) == 0, MOUNT);
+	free(words);
+}
+
+static void a_file_that_is_rewritten_while_it_is_read_never_gives_another_files_bytes(void **state)
+{
+	(void)state;
+	need_vm();
+	make_partitions();
+	race("ext4", "/dev/nvme0n1p2", false);
+	race("xfs", "/dev/nvme0n1p1", false);
+	race("btrfs", "/dev/nvme2n1p1", false);
+}
+
+static void a_file_that_is_replaced_while_it_is_read_is_one_version_whole(void **state)
+{
+	(void)state;
+	need_vm();
+	make_partitions();
+	race("ext4", "/dev/nvme0n1p2", true);
+	race("btrfs", "/dev/nvme2n1p1", true);
+}
+
+#define CASE(name) cmocka_unit_test_setup(name, clean)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		CASE(files_on_ext4_are_right),
+		CASE(files_on_xfs_are_right),
+		CASE(files_on_btrfs_are_right),
+		CASE(files_on_a_btrfs_of_two_disks_are_right),
+		CASE(files_on_a_partition_are_right),
+		CASE(files_on_raid_0_are_right),
+		CASE(files_on_raid_1_are_right_also_while_it_is_brought_in_sync),
+		CASE(files_on_raid_1_are_right_when_a_member_has_gone),
+		CASE(files_on_a_linear_array_are_right),
+		CASE(files_on_logical_volumes_are_right),
+		CASE(files_on_a_logical_volume_on_raid_0_on_partitions_are_right),
+		CASE(an_encrypted_volume_is_refused),
+		CASE(compressed_and_inline_files_are_refused),
+		CASE(other_file_systems_are_refused),
+		CASE(a_file_that_is_compressed_in_parts_goes_two_paths),
+		CASE(a_user_who_may_not_open_the_disk_reads_by_another_path),
+		CASE(many_small_files_are_right),
+		CASE(a_file_that_is_rewritten_while_it_is_read_never_gives_another_files_bytes),
+		CASE(a_file_that_is_replaced_while_it_is_read_is_one_version_whole),
+	};
+
+	/* GDS_TEST_ONLY=TEXT runs the cases whose name contains it. */
+	if (getenv("GDS_TEST_ONLY"))
+		cmocka_set_test_filter(getenv("GDS_TEST_ONLY"));
+	return cmocka_run_group_tests(tests, set_up, tear_down);
+}
