@@ -546,6 +546,22 @@ class BadInput(Case):
                 self.assert_one_line(result, FAILED, "SIGTERM", self.file)
                 self.assertEqual(result.stdout, "")
 
+    def test_a_signal_before_the_first_read(self):
+        for command in ("read", "bench"):
+            with self.subTest(command=command):
+                result = run(command, self.file, "--device", best_device(), tool=LIAR,
+                             environment={"GDS_LIAR": "early"})
+                self.assert_one_line(result, FAILED, "SIGTERM", self.file)
+                self.assertEqual(result.stdout, "")
+
+    def test_a_signal_leaves_no_file_out_of_the_report(self):
+        result = run("read", self.file, self.file, "--json", "--device", best_device(), tool=LIAR,
+                     environment={"GDS_LIAR": "early"})
+        self.assert_one_line(result, FAILED, "SIGTERM", self.file)
+        report = json.loads(result.stdout)
+        self.assertFalse(report["ok"])
+        self.assertIn("SIGTERM", report["files"][0]["error"])
+
     def test_an_output_nobody_takes(self):
         self.require(os.path.exists("/dev/full"), "there is no /dev/full")
         with open("/dev/full", "w", encoding="utf-8") as full:
