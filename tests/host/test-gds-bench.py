@@ -562,6 +562,12 @@ class BadInput(Case):
         self.assertFalse(report["ok"])
         self.assertIn("SIGTERM", report["files"][0]["error"])
 
+    def test_a_signal_that_was_ignored_before(self):
+        result = run("read", self.file, "--device", best_device(), tool=LIAR,
+                     environment={"GDS_LIAR": "signal"},
+                     preexec_fn=lambda: signal.signal(signal.SIGTERM, signal.SIG_IGN))
+        self.assert_ok(result)
+
     def test_an_output_nobody_takes(self):
         self.require(os.path.exists("/dev/full"), "there is no /dev/full")
         with open("/dev/full", "w", encoding="utf-8") as full:
