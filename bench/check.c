@@ -7,6 +7,7 @@
 #include "proof.h"
 #include "report.h"
 #include "setup.h"
+#include "signals.h"
 #include "sizes.h"
 
 #include <errno.h>
@@ -29,6 +30,7 @@ struct check {
 	char (*names)[sizeof(((struct gds_device_info *)0)->name)];
 	size_t name_count;
 	bool names_backend; /* what comes before the files names a backend, and no file */
+	bool interrupted;   /* a signal came, and was told of */
 	enum status worst;
 };
 
@@ -350,9 +352,15 @@ static void check_file(struct check *check, const struct setup *setup, struct gd
 	struct view view = { .name = name, .device = setup->info.name };
 	json_t *object = NULL;
 	struct gds_file *file;
-	int error = gds_file_open(&file, name);
 	enum status status;
+	int error;
 
+	if (signals_pending()) {
+		file_failed(check, name, fail_signal(name));
+		check->interrupted = true;
+		return;
+	}
+	error = gds_file_open(&file, name);
 	if (error) {
 		file_failed(check, name, fail(STATUS_FAILED, "%s", gds_last_error()));
 		return;
@@ -397,7 +405,7 @@ static enum status check_device(struct check *check, const char *name)
 		setup_close(&setup);
 		return fail_library(error);
 	}
-	for (size_t i = 0; i < options->file_count; i++)
+	for (size_t i = 0; i < options->file_count && !check->interrupted; i++)
 		check_file(check, &setup, buffer, options->files[i]);
 	if (options->file_count == 0)
 		check_file(check, &setup, buffer, own_executable());
@@ -412,7 +420,7 @@ static void check_devices(struct check *check)
 		note(check, check_device(check, check->options.device));
 		return;
 	}
-	for (size_t i = 0; i < check->name_count; i++)
+	for (size_t i = 0; i < check->name_count && !check->interrupted; i++)
 		note(check, check_device(check, check->names[i]));
 	if (check->name_count == 0)
 		note(check, fail(STATUS_UNAVAILABLE,

@@ -554,6 +554,13 @@ class BadInput(Case):
                 self.assert_one_line(result, FAILED, "SIGTERM", self.file)
                 self.assertEqual(result.stdout, "")
 
+    def test_a_signal_during_a_check(self):
+        for lie, arguments in (("early", (self.file,)), ("late", (best_device(), self.file))):
+            with self.subTest(lie=lie, arguments=arguments):
+                result = run("check", *arguments, tool=LIAR, environment={"GDS_LIAR": lie})
+                self.assertEqual(result.returncode, FAILED, result.stdout)
+                self.assertEqual(result.stderr.count("interrupted by SIGTERM"), 1)
+
     def test_a_signal_leaves_no_file_out_of_the_report(self):
         result = run("read", self.file, self.file, "--json", "--device", best_device(), tool=LIAR,
                      environment={"GDS_LIAR": "early"})
