@@ -333,17 +333,18 @@ static enum status prove(struct check *check, const struct setup *setup, struct 
 	return proof_run(&proof, &check->options, object);
 }
 
-static void file_failed(struct check *check, const char *name, enum status status)
+/* `object` is what has been told of the file, or NULL. */
+static void file_failed(struct check *check, json_t *object, const char *name, enum status status)
 {
-	json_t *object;
-
 	note(check, status);
 	if (!check->report)
 		return;
-	object = json_object();
-	json_put(object, KEY_FILE, json_text(name));
+	if (!object) {
+		object = json_object();
+		json_put(object, KEY_FILE, json_text(name));
+		json_array_append_new(check->files, object);
+	}
 	json_put(object, KEY_ERROR, json_text(fail_message()));
-	json_array_append_new(check->files, object);
 }
 
 static void check_file(struct check *check, const struct setup *setup, struct gds_buffer *buffer,
@@ -356,20 +357,20 @@ static void check_file(struct check *check, const struct setup *setup, struct gd
 	int error;
 
 	if (signals_pending()) {
-		file_failed(check, name, fail_signal(name));
+		file_failed(check, NULL, name, fail_signal(name));
 		check->interrupted = true;
 		return;
 	}
 	error = gds_file_open(&file, name);
 	if (error) {
-		file_failed(check, name, fail(STATUS_FAILED, "%s", gds_last_error()));
+		file_failed(check, NULL, name, fail(STATUS_FAILED, "%s", gds_last_error()));
 		return;
 	}
 	status = explain(check, setup, file, buffer, &view, &object);
 	if (status == STATUS_OK)
 		status = prove(check, setup, file, &view, object);
 	if (status != STATUS_OK)
-		file_failed(check, name, status);
+		file_failed(check, object, name, status);
 	gds_file_close(file);
 }
 

@@ -724,6 +724,19 @@ class Check(Case):
                 for probe in proof["probes"]:
                     self.assertEqual(probe["finding"] == "not tried", probe["bytes"] > MIB, probe)
 
+    def test_what_failed_is_told_in_the_object_of_the_file(self):
+        for arguments, lie, word, status in (
+                (("host", self.file), "flip", "elsewhere", FAILED),
+                ((self.file, "--device", "host", "--path", "dmabuf"), "", "dmabuf", UNAVAILABLE)):
+            with self.subTest(arguments=arguments):
+                result = run("check", "--json", *arguments, tool=LIAR,
+                             environment={"GDS_LIAR": lie})
+                self.assertEqual(result.returncode, status, result.stderr)
+                files = json.loads(result.stdout)["files"]
+                self.assertEqual(len(files), 1, files)
+                self.assertIn("paths", files[0])
+                self.assertIn(word, files[0]["error"])
+
     def test_a_file_that_changes_during_a_proof_is_told(self):
         result = run("check", "host", self.file, tool=LIAR,
                      environment={"GDS_LIAR": "change", "GDS_LIAR_FILE": self.file})
