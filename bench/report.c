@@ -241,6 +241,7 @@ void table_add(struct table *table, const char *format, ...)
 {
 	char text[1024];
 	va_list args;
+	int *width;
 
 	va_start(args, format);
 	vsnprintf(text, sizeof(text), format, args);
@@ -254,22 +255,15 @@ void table_add(struct table *table, const char *format, ...)
 		table->cells = cells;
 		table->room = room;
 	}
+	width = &table->widths[table->used % table->columns];
+	if ((int)strlen(text) > *width)
+		*width = (int)strlen(text);
 	table->cells[table->used++] = strdup(text);
 }
 
 static const char *table_cell(const struct table *table, size_t index)
 {
 	return table->cells[index] ? table->cells[index] : "?";
-}
-
-static int column_width(const struct table *table, size_t column)
-{
-	size_t width = 0;
-
-	for (size_t i = column; i < table->used; i += table->columns)
-		if (strlen(table_cell(table, i)) > width)
-			width = strlen(table_cell(table, i));
-	return (int)width;
 }
 
 void table_print(struct table *table)
@@ -281,8 +275,7 @@ void table_print(struct table *table)
 		if (last)
 			printf("%s\n", table_cell(table, i));
 		else
-			printf("%-*s  ", column_width(table, i % table->columns),
-			       table_cell(table, i));
+			printf("%-*s  ", table->widths[i % table->columns], table_cell(table, i));
 	}
 	for (size_t i = 0; i < table->used; i++)
 		free(table->cells[i]);

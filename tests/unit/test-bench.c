@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The parts of gds-bench that need no device: sizes, options, histogram, offsets. */
+/* The parts of gds-bench that need no device: sizes, options, histogram, offsets, tables. */
 #include "offsets.h"
 #include "options.h"
+#include "report.h"
 #include "sizes.h"
 #include "stats.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -288,6 +291,73 @@ static void an_option_is_in_the_table_once_for_a_command(void **state)
 				assert_false(option_specs[i].commands & option_specs[j].commands);
 }
 
+/* What tables print meanwhile. */
+struct printed {
+	int before; /* where it goes otherwise */
+	FILE *file;
+};
+
+static void begin_printing(struct printed *printed)
+{
+	printed->file = tmpfile();
+	assert_non_null(printed->file);
+	fflush(stdout);
+	printed->before = dup(STDOUT_FILENO);
+	assert_true(printed->before >= 0);
+	assert_true(dup2(fileno(printed->file), STDOUT_FILENO) >= 0);
+}
+
+static size_t end_printing(struct printed *printed, char *text, size_t bytes)
+{
+	size_t got;
+
+	fflush(stdout);
+	assert_true(dup2(printed->before, STDOUT_FILENO) >= 0);
+	close(printed->before);
+	rewind(printed->file);
+	got = fread(text, 1, bytes - 1, printed->file);
+	text[got] = '\0';
+	fclose(printed->file);
+	return got;
+}
+
+static void a_table_is_as_wide_as_its_widest_cells(void **state)
+{
+	struct printed printed;
+	struct table table;
+	char text[128];
+
+	(void)state;
+	begin_printing(&printed);
+	table_begin(&table, 3);
+	for (const char *const *cell =
+		     (const char *const[]){ "a", "bcd", "e", "fghi", "j", "kl", NULL };
+	     *cell; cell++)
+		table_add(&table, "%s", *cell);
+	table_print(&table);
+	end_printing(&printed, text, sizeof(text));
+	assert_string_equal(text, "a     bcd  e\n"
+				  "fghi  j    kl\n");
+}
+
+/* A cost that grew by the square of the rows would keep this test from ending. */
+static void a_table_of_many_rows_is_printed(void **state)
+{
+	const size_t rows = 300000;
+	struct printed printed;
+	struct table table;
+	char text[16];
+
+	(void)state;
+	begin_printing(&printed);
+	table_begin(&table, TABLE_MOST_COLUMNS);
+	for (size_t i = 0; i < rows * TABLE_MOST_COLUMNS; i++)
+		table_add(&table, "%zu", i % 10);
+	table_print(&table);
+	end_printing(&printed, text, sizeof(text));
+	assert_memory_equal(text, "0  1  2  3  4", 13);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -307,6 +377,8 @@ int main(void)
 		cmocka_unit_test(files_may_look_like_options),
 		cmocka_unit_test(choices_are_the_librarys),
 		cmocka_unit_test(an_option_is_in_the_table_once_for_a_command),
+		cmocka_unit_test(a_table_is_as_wide_as_its_widest_cells),
+		cmocka_unit_test(a_table_of_many_rows_is_printed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
