@@ -209,12 +209,16 @@ static void print_view(const struct view *view)
 {
 	const struct gds_explanation *explanation = &view->explanation;
 	char size[SIZE_TEXT_BYTES];
+	char *name = strdup(view->name);
 
-	printf("\n%s (%s) into %s: path %s, lane %s, %s\n", view->name,
+	if (name)
+		make_one_line(name);
+	printf("\n%s (%s) into %s: path %s, lane %s, %s\n", name ? name : "?",
 	       size_format(size, (double)view->bytes), view->device,
 	       gds_path_name((enum gds_path)explanation->path),
 	       gds_lane_name((enum gds_lane)explanation->lane),
 	       explanation->direct ? "O_DIRECT" : "through the page cache");
+	free(name);
 	if (explanation->direct_reason[0])
 		printf("  %s\n", explanation->direct_reason);
 	if (explanation->lane_reason[0])

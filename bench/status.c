@@ -26,8 +26,7 @@ const char *fail_message(void)
 	return message;
 }
 
-/* File names may hold anything, and the promise is one line. */
-static void make_one_line(char *text)
+void make_one_line(char *text)
 {
 	for (; *text; text++)
 		if ((unsigned char)*text < 0x20 || *text == 0x7f)

@@ -247,6 +247,29 @@ class Read(Case):
             self.assert_ok(result)
             self.assertEqual(json.loads(result.stdout)["files"][0]["bytes"], 3 * MIB)
 
+    def test_a_name_in_a_report_keeps_its_line(self):
+        names = [self.write("two\nlines \x1b[31m", b"x" * 9000), self.write("long" * 60, b"y")]
+        folder = self.path("deep" * 60)
+        for _ in range(5):
+            os.mkdir(folder)
+            folder = os.path.join(folder, "deep" * 60)
+        names.append(os.path.join(os.path.dirname(folder), "file"))
+        self.write(names[-1], b"z")
+        self.assertGreater(len(names[-1]), 1024)
+        result = run("read", *names, "--device", "host")
+        self.assert_ok(result)
+        lines = result.stdout.splitlines()
+        self.assertEqual(len(lines), 4, result.stdout)
+        self.assertIn("two?lines ?[31m", lines[1])
+        self.assertIn(names[2], lines[3])
+        self.assertEqual(len({line.index(" host ") for line in lines[1:]}), 1)
+        for command in ("check", "bench"):
+            result = run(command, names[0], "--device", "host",
+                         *(("--bs", "4k") if command == "bench" else ("--no-proof",)))
+            self.assert_ok(result)
+            self.assertIn("two?lines ?[31m", result.stdout)
+            self.assertNotIn("\x1b", result.stdout)
+
 
 class Output(Case):
     def test_an_older_file_is_replaced(self):
