@@ -895,6 +895,15 @@ class Work(Case):
         self.assertEqual([os.path.basename(file["file"]) for file in read["files"]],
                          ["0", "2", "4", "1", "3", "input"])
 
+    def test_a_link_to_a_directory_is_the_directory_and_links_below_are_left_out(self):
+        folder = self.folder_of([4096, 8192])
+        os.symlink(folder, self.path("link"))
+        os.symlink(self.file, os.path.join(folder, "to-a-file"))
+        os.symlink(folder, os.path.join(folder, "round"))
+        for name in (self.path("link"), folder):
+            read = json.loads(run("read", name, "--json", "--device", "host").stdout)
+            self.assertEqual([file["bytes"] for file in read["files"]], [4096, 8192])
+
     def test_thousands_of_files_are_read(self):
         folder = self.path("thousands")
         os.mkdir(folder)
