@@ -282,6 +282,20 @@ static void choices_are_the_librarys(void **state)
 	}
 }
 
+static void a_bucket_of_a_long_run_does_not_overflow(void **state)
+{
+	struct histogram histogram;
+
+	(void)state;
+	histogram_clear(&histogram);
+	histogram_add(&histogram, 10);
+	histogram_add(&histogram, 20);
+	histogram.buckets[histogram_bucket(10)] = UINT32_MAX;
+	histogram.count = (uint64_t)UINT32_MAX + 1;
+	histogram_add(&histogram, 10);
+	assert_int_equal(histogram_percentile(&histogram, 50), 10);
+}
+
 static void an_option_is_in_the_table_once_for_a_command(void **state)
 {
 	(void)state;
@@ -376,6 +390,7 @@ int main(void)
 		cmocka_unit_test(what_is_not_given_has_its_default),
 		cmocka_unit_test(files_may_look_like_options),
 		cmocka_unit_test(choices_are_the_librarys),
+		cmocka_unit_test(a_bucket_of_a_long_run_does_not_overflow),
 		cmocka_unit_test(an_option_is_in_the_table_once_for_a_command),
 		cmocka_unit_test(a_table_is_as_wide_as_its_widest_cells),
 		cmocka_unit_test(a_table_of_many_rows_is_printed),
