@@ -8,20 +8,39 @@
 #include <stdlib.h>
 #include <string.h>
 
+struct visitor {
+	int (*visit)(const char *backend, const struct gds_device_info *info, const char *reason,
+		     void *user);
+	void *user;
+};
+
+/* A reason may be the thread's last message, which any call of the visitor's can replace. */
+static int pass_on(const char *backend, const struct gds_device_info *info, const char *reason,
+		   void *user)
+{
+	const struct visitor *visitor = user;
+	char kept[GDS_ERROR_BYTES];
+
+	if (reason)
+		gds_text_set(kept, sizeof(kept), "%s", reason);
+	return visitor->visit(backend, info, reason ? kept : NULL, visitor->user);
+}
+
 int gds_device_list(int (*visit)(const char *backend, const struct gds_device_info *info,
 				 const char *reason, void *user),
 		    void *user)
 {
 	size_t count;
 	const struct backend_ops *const *backends = backend_registry(&count);
+	struct visitor visitor = { visit, user };
 	int result;
 
 	if (!visit)
 		return gds_fail(EINVAL, "gds_device_list: visit must not be NULL");
 	for (size_t i = 0; i < count; i++) {
 		result = backends[i]->list_registered
-				 ? backends[i]->list_registered(backends[i], visit, user)
-				 : backends[i]->list(visit, user);
+				 ? backends[i]->list_registered(backends[i], pass_on, &visitor)
+				 : backends[i]->list(pass_on, &visitor);
 		if (result)
 			return result;
 	}
