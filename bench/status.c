@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <gds/gds.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -19,7 +20,7 @@ const struct status_spec status_specs[] = {
 };
 const unsigned int status_spec_count = sizeof(status_specs) / sizeof(status_specs[0]);
 
-static char message[1024];
+static char message[2 * PATH_MAX]; /* two names at most, and what is wrong with them */
 
 const char *fail_message(void)
 {

@@ -417,6 +417,11 @@ class BadInput(Case):
         self.every_command(self.path("none"), FAILED, self.path("none"), "No such file",
                            "check the name")
 
+    def test_a_missing_file_of_a_very_long_path(self):
+        name = self.path("/".join(["d" * 250] * 15))
+        self.assertGreater(len(name), 3700)
+        self.every_command(name, FAILED, name, "No such file", "check the name")
+
     def test_a_directory_without_a_file(self):
         os.mkdir(self.path("empty"))
         self.expected_listing = ["empty", "input"]
