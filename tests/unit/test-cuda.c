@@ -64,6 +64,21 @@ static void a_device_that_cannot_be_used_is_listed_with_the_reason(void **state)
 	assert_non_null(strstr(listing.text, "no GPU"));
 }
 
+static void a_device_tells_its_pci_address_as_sysfs_does(void **state)
+{
+	struct gds_device_info info = { .size = sizeof(info) };
+	struct backend_device *device = NULL;
+
+	fake_cuda_devices(2);
+	assert_int_equal(ops->open(&device, "1"), 0);
+	ops->info(device, &info);
+	assert_string_equal(info.pci, "ffff:f1:00.0");
+	fake_cuda_fail("cuDeviceGetPCIBusId", 1, CUDA_ERROR_INVALID_VALUE);
+	ops->info(device, &info);
+	assert_string_equal(info.pci, "");
+	ops->close(device);
+}
+
 static void devices_are_picked_by_number_and_by_name(void **state)
 {
 	static const struct {
@@ -1043,6 +1058,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		CUDA_TEST(every_device_is_listed_until_the_visitor_has_enough),
 		CUDA_TEST(a_device_that_cannot_be_used_is_listed_with_the_reason),
+		CUDA_TEST(a_device_tells_its_pci_address_as_sysfs_does),
 		CUDA_TEST(devices_are_picked_by_number_and_by_name),
 		CUDA_TEST(memory_of_every_kind_holds_what_was_copied_in),
 		CUDA_TEST(memory_lies_where_it_was_asked_for),
