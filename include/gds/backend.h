@@ -111,15 +111,17 @@ struct gds_backend {
 	/*
 	 * Starts copies, in any order. `*ticket` is 0 where they are done on return;
 	 * otherwise it is above that of each call before, and what they copy from is left
-	 * alone until copied() has told that they are done.
+	 * alone until copied() has told that they are done. After an error none of them may
+	 * go on.
 	 */
 	int (*copy)(void *device, const struct gds_backend_copy *copies, size_t count,
 		    uint64_t *ticket);
 	/*
 	 * Sets `*done` to the highest ticket whose copies, and all before, are done and seen
 	 * by the device's work. Waits for `ticket` for at most `timeout_ns` nanoseconds (0:
-	 * not at all); that they are not done by then is no error. NULL where copy() gives
-	 * no tickets.
+	 * not at all); that they are not done by then is no error. After an error the copies
+	 * of the device that are not done are given up, and what they copy from is used
+	 * again: nothing may go on copying. NULL where copy() gives no tickets.
 	 */
 	int (*copied)(void *device, uint64_t ticket, uint64_t timeout_ns, uint64_t *done);
 
