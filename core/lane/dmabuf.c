@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 /* struct io_uring_rsrc_update2, whose second word released headers reserve. */
@@ -98,31 +99,51 @@ int dmabuf_register(int ring_fd, enum dmabuf_shape shape, uint32_t slot, int tar
 	}
 }
 
-static enum dmabuf_shape kernel_shape;
+/* A kernel answers -EINVAL to a shape that it does not know. */
+static int try_shapes(int ring_fd, enum dmabuf_shape *shape)
+{
+	int err = empty_descriptor(ring_fd, 0);
 
-static void probe(void)
+	*shape = DMABUF_DESCRIPTORS;
+	if (err == -EINVAL) {
+		err = update_pair(ring_fd, 0, -1, -1);
+		*shape = DMABUF_PAIRS;
+	}
+	if (err)
+		*shape = DMABUF_NONE;
+	return err == -EINVAL ? 0 : err;
+}
+
+static int probe(enum dmabuf_shape *shape)
 {
 	struct io_uring_rsrc_register table = { .nr = 1, .flags = IORING_RSRC_REGISTER_SPARSE };
 	struct io_uring ring;
+	int err = io_uring_queue_init(1, &ring, 0);
 
-	if (io_uring_queue_init(1, &ring, 0))
-		return;
-	if (io_uring_register((unsigned int)ring.ring_fd, IORING_REGISTER_BUFFERS2, &table,
-			      sizeof(table)) == 0) {
-		if (empty_descriptor(ring.ring_fd, 0) == 0)
-			kernel_shape = DMABUF_DESCRIPTORS;
-		else if (update_pair(ring.ring_fd, 0, -1, -1) == 0)
-			kernel_shape = DMABUF_PAIRS;
-	}
+	if (err)
+		return err;
+	err = io_uring_register((unsigned int)ring.ring_fd, IORING_REGISTER_BUFFERS2, &table,
+				sizeof(table));
+	if (!err)
+		err = try_shapes(ring.ring_fd, shape);
 	io_uring_queue_exit(&ring);
+	return err;
 }
 
+/* Only an answer is kept: that descriptors or memory are short now says nothing of later. */
 enum dmabuf_shape dmabuf_kernel_shape(void)
 {
-	static pthread_once_t once = PTHREAD_ONCE_INIT;
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+	static enum dmabuf_shape kernel_shape;
+	static bool answered;
+	enum dmabuf_shape shape;
 
-	pthread_once(&once, probe);
-	return kernel_shape;
+	pthread_mutex_lock(&lock);
+	if (!answered)
+		answered = probe(&kernel_shape) == 0;
+	shape = kernel_shape;
+	pthread_mutex_unlock(&lock);
+	return shape;
 }
 
 const char *dmabuf_shape_name(enum dmabuf_shape shape)
