@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What reads cost in memory: nothing is allocated for a read once its batch has been
- * through, and a batch of a million reads takes what its reads and the reader's options
- * say. The library's own allocations are counted, by functions that the linker puts
- * before those of the C library.
+ * What reads cost beside the I/O: nothing is allocated for a read once its batch has been
+ * through, a batch of a million reads takes what its reads and the reader's options say, and
+ * no lock is held across a system call. The library's own calls are counted, by functions
+ * that the linker puts before those of the C library.
  */
 #include "support/random.h"
 #include "support/storage.h"
 
 #include <gds/gds.h>
+#include <liburing.h>
 #include <malloc.h>
+#include <poll.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -18,14 +21,20 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
 #define FILE_BYTES   (4u << 20)
 #define BUFFER_BYTES (8u << 20)
 #define READS        300
+#define THREADS      16
 #define WARM_UP      5
-#define ROUNDS       20
+#define ROUNDS       10
+#define TURNS        3 /* of each thread */
 #define MANY         1000000
 #define MANY_ADDED   1000 /* at a time */
 /* A read with its place, its progress and its result. */
@@ -104,6 +113,59 @@ void __wrap_free(void *memory)
 {
 	count_down(malloc_usable_size(memory));
 	__real_free(memory);
+}
+
+/* ---- What is called under a lock ---- */
+
+static _Thread_local int locks_held;
+static atomic_size_t system_calls;
+static atomic_size_t system_calls_under_lock;
+
+static void count_system_call(void)
+{
+	atomic_fetch_add(&system_calls, 1);
+	if (locks_held)
+		atomic_fetch_add(&system_calls_under_lock, 1);
+}
+
+#define WRAP(result, name, parameters, arguments) \
+	result __real_##name parameters;          \
+	result __wrap_##name parameters;          \
+	result __wrap_##name parameters           \
+	{                                         \
+		count_system_call();              \
+		return __real_##name arguments;   \
+	}
+
+WRAP(int, io_uring_enter2,
+     (unsigned int fd, unsigned int submit, unsigned int wait_for, unsigned int flags,
+      sigset_t *argument, size_t size),
+     (fd, submit, wait_for, flags, argument, size))
+WRAP(ssize_t, preadv2, (int fd, const struct iovec *vectors, int count, off64_t offset, int flags),
+     (fd, vectors, count, offset, flags))
+WRAP(ssize_t, read, (int fd, void *bytes, size_t count), (fd, bytes, count))
+WRAP(ssize_t, write, (int fd, const void *bytes, size_t count), (fd, bytes, count))
+WRAP(int, eventfd_write, (int fd, eventfd_t value), (fd, value))
+WRAP(int, fstat, (int fd, struct stat *status), (fd, status))
+WRAP(int, ppoll,
+     (struct pollfd * fds, nfds_t count, const struct timespec *timeout, const sigset_t *mask),
+     (fds, count, timeout, mask))
+
+int __real_pthread_mutex_lock(pthread_mutex_t *lock);
+int __wrap_pthread_mutex_lock(pthread_mutex_t *lock);
+int __real_pthread_mutex_unlock(pthread_mutex_t *lock);
+int __wrap_pthread_mutex_unlock(pthread_mutex_t *lock);
+
+int __wrap_pthread_mutex_lock(pthread_mutex_t *lock)
+{
+	locks_held++;
+	return __real_pthread_mutex_lock(lock);
+}
+
+int __wrap_pthread_mutex_unlock(pthread_mutex_t *lock)
+{
+	locks_held--;
+	return __real_pthread_mutex_unlock(lock);
 }
 
 /* ---- What is read ---- */
@@ -243,12 +305,71 @@ static void a_batch_of_a_million_reads_is_bounded(void **state)
 	rig_close(&rig);
 }
 
+struct worker {
+	pthread_t thread;
+	struct rig rig; /* what is shared, and a batch of its own */
+	bool failed;
+};
+
+static void *work(void *argument)
+{
+	struct worker *worker = argument;
+	struct gds_request requests[READS];
+	struct gds_batch *batch = worker->rig.batch;
+
+	draw_requests(&worker->rig, requests, READS);
+	for (int turn = 0; turn < TURNS && !worker->failed; turn++)
+		worker->failed = gds_batch_reset(batch) ||
+				 gds_batch_add(batch, requests, READS) != 0 ||
+				 gds_batch_submit(batch) || gds_batch_wait(batch, -1) ||
+				 gds_batch_failures(batch, NULL) != 0;
+	return NULL;
+}
+
+static void check_locks(enum gds_lane lane, uint32_t flags)
+{
+	struct worker workers[THREADS];
+	struct rig rig;
+	size_t before;
+
+	rig_open(&rig, lane, flags);
+	for (size_t i = 0; i < THREADS; i++) {
+		make_batch(&rig, GDS_PATH_AUTO, READS);
+		workers[i] = (struct worker){ .rig = rig };
+	}
+	rig.batch = NULL;
+	/* Routes and memory are made known by the first reads, and files come to their end. */
+	work(&workers[0]);
+	before = atomic_load(&system_calls);
+	atomic_store(&system_calls_under_lock, 0);
+	for (size_t i = 0; i < THREADS; i++)
+		assert_int_equal(pthread_create(&workers[i].thread, NULL, work, &workers[i]), 0);
+	for (size_t i = 0; i < THREADS; i++)
+		pthread_join(workers[i].thread, NULL);
+	assert_true(atomic_load(&system_calls) > before); /* they are seen */
+	assert_int_equal(atomic_load(&system_calls_under_lock), 0);
+	for (size_t i = 0; i < THREADS; i++) {
+		assert_false(workers[i].failed);
+		gds_batch_destroy(workers[i].rig.batch);
+	}
+	rig_close(&rig);
+}
+
+static void no_lock_is_held_across_a_system_call(void **state)
+{
+	check_locks(GDS_LANE_URING, 0);
+	check_locks(GDS_LANE_URING, GDS_READER_PROGRESS_THREAD);
+	check_locks(GDS_LANE_THREADS, 0);
+	check_locks(GDS_LANE_THREADS, GDS_READER_PROGRESS_THREAD);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(reads_in_a_used_batch_allocate_nothing),
 		cmocka_unit_test(nor_do_they_in_the_lane_of_threads),
 		cmocka_unit_test(a_batch_of_a_million_reads_is_bounded),
+		cmocka_unit_test(no_lock_is_held_across_a_system_call),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
