@@ -5,6 +5,7 @@
 #include "base/bits.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/fork.h"
 #include "base/log.h"
 #include "base/probe.h"
 #include "lane/dmabuf.h"
@@ -119,23 +120,11 @@ static int fill_options(struct gds_reader_options *full, const struct gds_reader
 
 /* ---- Fork ---- */
 
-static atomic_uint fork_generation;
-
-static void count_fork(void)
-{
-	atomic_fetch_add(&fork_generation, 1);
-}
-
-static void watch_forks(void)
-{
-	pthread_atfork(NULL, NULL, count_fork);
-}
-
 int reader_check(struct gds_reader *reader, const char *call)
 {
 	if (!reader)
 		return gds_fail(EINVAL, "%s: reader must not be NULL", call);
-	if (reader->fork_generation != atomic_load_explicit(&fork_generation, memory_order_relaxed))
+	if (reader->fork_generation != fork_count())
 		return gds_fail(EPERM,
 				"%s: this reader was opened before fork(); open another one in "
 				"the child",
@@ -613,7 +602,6 @@ static uint32_t lane_depth(uint32_t queue_depth)
 int reader_open(struct gds_reader **reader_out, const struct gds_reader_options *options,
 		const struct lane_ops *uring)
 {
-	static pthread_once_t once = PTHREAD_ONCE_INIT;
 	struct gds_reader_options full;
 	struct gds_reader *reader;
 	int err;
@@ -623,13 +611,12 @@ int reader_open(struct gds_reader **reader_out, const struct gds_reader_options 
 	err = fill_options(&full, options);
 	if (err)
 		return err;
-	pthread_once(&once, watch_forks);
 	reader = calloc(1, sizeof(*reader));
 	if (!reader)
 		return gds_fail_errno(ENOMEM, "cannot open a reader");
 	reader->references = 1;
 	reader->options = full;
-	reader->fork_generation = atomic_load(&fork_generation);
+	reader->fork_generation = fork_count();
 	for (int size = 0; size < STAGING_SIZES; size++)
 		reader->staging_slots[size] = LANE_NO_BUFFER;
 	init_sync(reader);

@@ -20,7 +20,9 @@
  *
  * Threads. Every call may be made from any thread, except on a reader opened
  * with GDS_READER_SINGLE_THREAD. One batch is used by one thread at a time.
- * After fork() the child must not use objects that it inherited.
+ * After fork() the child must not use objects that it inherited: calls on readers,
+ * batches, devices and buffers of its parent give -EPERM there, and calls that end
+ * such objects leave them alone.
  *
  * Sizes and offsets are in bytes, times in nanoseconds of CLOCK_MONOTONIC.
  */
