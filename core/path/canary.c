@@ -12,6 +12,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 /* What a canary compares. A reader has one in flight at a time. */
@@ -158,8 +159,8 @@ void canary_finish(struct gds_reader *reader, struct proof *proof, struct backen
 		proof->passed_ns = clock_now_ns();
 		gds_info("the direct path is proven from device %u:%u into %s memory, in %" PRIu64
 			 " us",
-			 (unsigned)(proof->target >> 8), (unsigned)(proof->target & 0xff),
-			 proof->placement, (proof->passed_ns - proof->begun_ns) / 1000);
+			 major(proof->target), minor(proof->target), proof->placement,
+			 (proof->passed_ns - proof->begun_ns) / 1000);
 		return;
 	}
 	proof->state = PROOF_FAILED;
