@@ -180,6 +180,19 @@ class Epoll(ExampleTest):
                                                          status=1))
 
 
+class UringDmabuf(ExampleTest):
+    """Without the series of kernel/ it can only refuse; in the VM it reads."""
+
+    def test_says_what_is_wrong(self):
+        self.assertIn("Usage", self.run_example("uring-dmabuf", status=2))
+        self.assertIn("/nonexistent/disk: No such file",
+                      self.run_example("uring-dmabuf", "/nonexistent/disk", status=1))
+        if os.path.exists("/sys/block/nvme0n1/queue/dma_buf"):
+            self.skipTest("this kernel has the series")
+        error = self.run_example("uring-dmabuf", os.path.join(BUILD, "examples/epoll"), status=1)
+        self.assertRegex(error, "load the module udmabuf|lacks the series|O_DIRECT|Invalid")
+
+
 def safetensors(rows, before=0, dtype="F32"):
     """A file with the rows as its matrix, behind `before` bytes of another tensor."""
     data = b"".join(struct.pack(f"<{len(row)}f", *row) for row in rows)
