@@ -28,7 +28,7 @@ class Guide(unittest.TestCase):
     def test_python(self):
         optional("numpy")
         optional("safetensors")
-        follow(self, "python", prepare)
+        follow(self, "docs/guide-python.md", prepare)
 
 
 if __name__ == "__main__":

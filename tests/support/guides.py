@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Follows a guide of docs/, as its reader would.
+"""Follows a guide, as its reader would.
 
 A block of code that begins with a comment, "name.c: ...", is saved as that file, and one with
 "name.c, continued: ..." is added to it; the commands of the blocks in between (```console) are run
@@ -13,13 +13,14 @@ import subprocess
 import tempfile
 
 NAMED = re.compile(r"(?:/\*|#) (\w+\.(?:c|py))(, continued)?: ")
-NO_DEVICE = re.compile(r"no Vulkan|Vulkan (loader|drivers) finds? no")
+# What programs say where this machine lacks what they are about.
+LACKING = re.compile(r"no Vulkan|Vulkan (loader|drivers) finds? no|run scripts/fetch-model")
 TIMEOUT = 120  # seconds; only a hang takes that long
 
 
-def read_guide(name):
-    path = os.path.join(os.environ["GDS_SOURCE_DIR"], f"docs/guide-{name}.md")
-    with open(path, encoding="utf-8") as file:
+def read_guide(path):
+    """The text of a guide, by its path in the tree."""
+    with open(os.path.join(os.environ["GDS_SOURCE_DIR"], path), encoding="utf-8") as file:
         return file.read()
 
 
@@ -51,19 +52,19 @@ def pattern(shown):
     return rf"\A{result}\Z"
 
 
-def follow(test, name, prepare):
+def follow(test, path, prepare):
     """Follows a guide. `prepare` is given the folder, and gives what it adds to the environment."""
     ran = 0
     with tempfile.TemporaryDirectory(prefix="gds-guide-") as folder:
         environment = {**os.environ, "LC_ALL": "C.UTF-8", **prepare(folder)}
-        for step, what, text in steps(read_guide(name)):
+        for step, what, text in steps(read_guide(path)):
             if step != "run":
                 with open(os.path.join(folder, what), step, encoding="utf-8") as file:
                     file.write(text)
                 continue
             done = subprocess.run(["sh", "-c", what], cwd=folder, env=environment, text=True,
                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=TIMEOUT)
-            if NO_DEVICE.search(done.stdout):
+            if LACKING.search(done.stdout):
                 test.skipTest(done.stdout.strip())
             test.assertRegex(done.stdout, pattern(text), f"$ {what}")
             ran += 1
