@@ -141,5 +141,5 @@ void man_print(void)
 			       "way.");
 	print_examples();
 	print_section("SEE ALSO");
-	printf(".BR fio (1)\n");
+	printf(".BR fio (1),\n.BR gds (7)\n");
 }
