@@ -253,6 +253,7 @@ static void a_file_that_is_replaced_while_it_is_read_is_one_version_whole(void *
 	need_vm();
 	make_partitions();
 	race("ext4", "/dev/nvme0n1p2", true);
+	race("xfs", "/dev/nvme0n1p1", true);
 	race("btrfs", "/dev/nvme2n1p1", true);
 }
 

@@ -23,6 +23,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -261,6 +262,163 @@ static void files_on_a_btrfs_of_two_disks_are_right(void **state)
 	need(umount(MOUNT) == 0, MOUNT);
 }
 
+/* Their offsets, in the file and on the disk, need more than 32 bits. */
+static void check_beyond_4_gib(const char *file_system)
+{
+	const uint64_t edge = UINT64_C(4) << 30;
+	const uint64_t bytes = (UINT64_C(5) << 30) - 1234;
+	struct gds_file *file;
+	int fd;
+
+	make_file_system(file_system, "/dev/nvme0n1", "");
+	fd = create(at("huge"));
+	need(fallocate(fd, 0, 0, (off_t)bytes) == 0, "fallocate");
+	write_at(fd, edge - MIB - 77, 2 * MIB + 100);
+	write_at(fd, bytes - 100000, 100000);
+	close(fd);
+	must(gds_file_open(&file, at("huge")));
+	check_range(file, at("huge"), edge - 2 * MIB, BUFFER_BYTES, 0);
+	check_range(file, at("huge"), edge - 2 * MIB + 4321, 3 * MIB, 99);
+	check_range(file, at("huge"), bytes - 3 * MIB, BUFFER_BYTES, 0);
+	check_range(file, at("huge"), bytes - 50001, 100000, 1);
+	gds_file_close(file);
+	need(umount(MOUNT) == 0, MOUNT);
+}
+
+static void files_larger_than_4_gib_are_right(void **state)
+{
+	(void)state;
+	need_vm();
+	check_beyond_4_gib("ext4");
+	check_beyond_4_gib("xfs");
+	check_beyond_4_gib("btrfs");
+}
+
+static void files_in_blocks_of_1_kib_are_right(void **state)
+{
+	static const char *const file_systems[][2] = { { "ext4", "-b 1024" },
+						       { "xfs", "-b size=1024" } };
+
+	(void)state;
+	need_vm();
+	make_partitions();
+	for (size_t i = 0; i < 2; i++) {
+		make_file_system(file_systems[i][0], "/dev/nvme0n1p3", file_systems[i][1]);
+		make_punched(at("punched"));
+		make_preallocated(at("preallocated"));
+		make_fragmented(at("fragmented"));
+		make_plain(at("plain"), 3 * MIB + 1025);
+		check_path(at("punched"));
+		check_path(at("preallocated"));
+		check_path(at("fragmented"));
+		check_path(at("plain"));
+		need(umount(MOUNT) == 0, MOUNT);
+	}
+}
+
+/* ---- Other ways to a file ---- */
+
+static void a_file_is_right_by_each_of_its_names_and_by_none(void **state)
+{
+	struct gds_file *file;
+	char name[64];
+	int fd;
+
+	(void)state;
+	need_vm();
+	make_file_system("ext4", "/dev/nvme0n1", "");
+	make_plain(at("plain"), 2 * MIB + 77);
+	run("cd %s && ln -s plain symbolic && ln plain hard && mkdir over && "
+	    "mount --bind %s %s/over",
+	    MOUNT, MOUNT, MOUNT);
+	check_path(at("symbolic"));
+	check_path(at("hard"));
+	check_path(at("over/plain"));
+	need(umount(at("over")) == 0, "over");
+	/* A descriptor that can be used for nothing but as a name. */
+	fd = open(at("plain"), O_PATH | O_CLOEXEC);
+	need(fd >= 0, "O_PATH");
+	snprintf(name, sizeof(name), "/proc/self/fd/%d", fd);
+	check_path(name);
+	/* All names gone, and its blocks still its own. */
+	must(gds_file_open(&file, name));
+	run("rm %s/plain %s/hard && head -c 40000000 /dev/urandom >%s/other && sync", MOUNT, MOUNT,
+	    MOUNT);
+	check_file(file, name);
+	gds_file_close(file);
+	close(fd);
+	need(umount(MOUNT) == 0, MOUNT);
+}
+
+static void files_that_may_not_be_changed_are_right(void **state)
+{
+	(void)state;
+	need_vm();
+	make_file_system("ext4", "/dev/nvme0n1", "");
+	make_plain(at("immutable"), MIB + 5);
+	make_plain(at("append-only"), MIB + 5);
+	run("chattr +i %s/immutable && chattr +a %s/append-only", MOUNT, MOUNT);
+	check_path(at("immutable"));
+	check_path(at("append-only"));
+	run("mount -o remount,ro %s", MOUNT);
+	check_path(at("immutable"));
+	need(umount(MOUNT) == 0, MOUNT);
+}
+
+/* A snapshot has the old bytes, in blocks that it shares with its origin or not any more. */
+static void files_in_subvolumes_and_snapshots_are_right(void **state)
+{
+	int fd;
+
+	(void)state;
+	need_vm();
+	make_file_system("btrfs", "/dev/nvme0n1", "");
+	run("btrfs subvolume create %s/sub", MOUNT);
+	make_plain(at("sub/plain"), 3 * MIB + 9);
+	run("btrfs subvolume snapshot -r %s/sub %s/snapshot", MOUNT, MOUNT);
+	fd = open(at("sub/plain"), O_RDWR | O_CLOEXEC);
+	need(fd >= 0, "sub/plain");
+	write_at(fd, MIB, MIB / 2);
+	close(fd);
+	check_path(at("sub/plain"));
+	check_path(at("snapshot/plain"));
+	run("mkdir /tmp/sub && mount -o subvol=sub /dev/nvme0n1 /tmp/sub");
+	check_path("/tmp/sub/plain");
+	need(umount("/tmp/sub") == 0, "/tmp/sub");
+	run("rmdir /tmp/sub");
+	need(umount(MOUNT) == 0, MOUNT);
+}
+
+/* What a program has stored in a mapping of the file is the file's, written down or not. */
+static void what_was_stored_through_a_mapping_is_read(void **state)
+{
+	const uint64_t bytes = 2 * MIB;
+	const char *path = at("mapped");
+	struct gds_file *file;
+	unsigned char *mapping;
+	int fd;
+
+	(void)state;
+	need_vm();
+	make_file_system("xfs", "/dev/nvme0n1", "");
+	make_plain(path, bytes);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	need(fd >= 0, path);
+	mapping = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	need(mapping != MAP_FAILED, "mmap");
+	must(gds_file_open(&file, path));
+	for (int i = 0; i < 3; i++) {
+		fill(mapping + i * 1000, 20000);
+		check_range(file, path, 0, bytes, 0);
+		fill(mapping + i * 1000, 20000);
+		check_range(file, path, 0, bytes, 0);
+	}
+	gds_file_close(file);
+	munmap(mapping, bytes);
+	close(fd);
+	need(umount(MOUNT) == 0, MOUNT);
+}
+
 /* ---- Volumes ---- */
 
 static void files_on_a_partition_are_right(void **state)
@@ -390,6 +548,58 @@ static void files_on_a_logical_volume_on_raid_0_on_partitions_are_right(void **s
 	remove_array(3);
 }
 
+/* Linear volumes on each other, to this depth, on a partition. */
+static void make_deep(int depth)
+{
+	run("size=$(blockdev --getsz /dev/nvme0n1p2); below=/dev/nvme0n1p2; "
+	    "for i in $(seq %d); do "
+	    "dmsetup create --noudevsync deep$i --table \"0 $((size - i * 8)) linear $below 8\" && "
+	    "dmsetup mknodes deep$i && below=/dev/mapper/deep$i || exit; done",
+	    depth);
+}
+
+static void files_on_volumes_that_stand_on_each_other_are_right_to_a_depth(void **state)
+{
+	(void)state;
+	need_vm();
+	make_partitions();
+	make_deep(7);
+	make_file_system("ext4", "/dev/mapper/deep7", "");
+	make_plain(at("plain"), 3 * MIB + 9);
+	check_refused(at("plain"), "too many volumes");
+	need(umount(MOUNT) == 0, MOUNT);
+	/* The disk and the partition count as well. */
+	run("dmsetup remove --noudevsync deep7");
+	make_file_system("ext4", "/dev/mapper/deep6", "");
+	make_plain(at("plain"), 3 * MIB + 9);
+	check_path(at("plain"));
+	need(umount(MOUNT) == 0, MOUNT);
+}
+
+/* The volume below a file that is open goes elsewhere, as pvmove does it. */
+static void files_are_right_when_their_volume_was_moved(void **state)
+{
+	struct gds_file *file;
+
+	(void)state;
+	need_vm();
+	make_partitions();
+	run("dmsetup create --noudevsync moving --table '0 160000 linear /dev/nvme0n1p2 0' && "
+	    "dmsetup mknodes moving");
+	make_file_system("ext4", "/dev/mapper/moving", "");
+	make_plain(at("plain"), 6 * MIB + 9);
+	must(gds_file_open(&file, at("plain")));
+	check_file(file, at("plain"));
+	run("dmsetup suspend --noudevsync moving && "
+	    "dd if=/dev/nvme0n1p2 of=/dev/nvme2n1p2 bs=1M count=79 oflag=direct && "
+	    "dmsetup load moving --table '0 160000 linear /dev/nvme2n1p2 0' && "
+	    "dmsetup resume --noudevsync moving && "
+	    "dd if=/dev/urandom of=/dev/nvme0n1p2 bs=1M count=79 oflag=direct");
+	check_file(file, at("plain"));
+	gds_file_close(file);
+	need(umount(MOUNT) == 0, MOUNT);
+}
+
 /* ---- What is refused, and goes another path ---- */
 
 static void an_encrypted_volume_is_refused(void **state)
@@ -443,10 +653,40 @@ static void other_file_systems_are_refused(void **state)
 	check_refused(at("over/plain"), "overlay");
 	need(umount(at("over")) == 0, "over");
 	need(umount(MOUNT) == 0, MOUNT);
+	run("mkdir /dev/shm/fuse && bindfs /dev/shm/files /dev/shm/fuse");
+	check_refused("/dev/shm/fuse/plain", "fuse");
+	run("umount /dev/shm/fuse && rmdir /dev/shm/fuse");
 	/* The host's tree comes to the guest by 9p: a file system of a network's kind. */
 	need(readlink("/proc/self/exe", path, sizeof(path) - 1) > 0, "readlink");
 	check_refused("/proc/self/exe", "9p");
 	run("rm -r /dev/shm/files");
+}
+
+/* What has ended, a process with its ring or a loop device, lets go of files a moment later. */
+static void unmount_in_time(void)
+{
+	int err;
+
+	for (int tries = 0; (err = umount(MOUNT)) != 0 && errno == EBUSY && tries < 500; tries++)
+		usleep(20000);
+	need(err == 0, MOUNT);
+}
+
+/* A loop device is no drive, though the file below it is on one. */
+static void files_on_loop_devices_go_another_path(void **state)
+{
+	(void)state;
+	need_vm();
+	make_file_system("ext4", "/dev/nvme0n1", "");
+	run("cd %s && truncate -s 100M image && mkfs.ext4 -q image && mkdir over && "
+	    "mount -o loop,direct-io=on image over 2>/dev/null || mount -o loop image over",
+	    MOUNT);
+	make_plain(at("over/plain"), 2 * MIB + 9);
+	check_refused(at("over/plain"), "loop");
+	need(umount(at("over")) == 0, "over");
+	/* The image itself is a file like another. */
+	check_path(at("image"));
+	unmount_in_time();
 }
 
 /* A file most of which is plain, with a part that cannot be read from below. */
@@ -508,16 +748,6 @@ static int read_as_nobody(const char *path)
 	return gds_read(reader, &request, NULL) == MIB ? 0 : 6;
 }
 
-/* The ring of a process that has ended, and the files in it, go a moment later. */
-static void unmount_in_time(void)
-{
-	int err;
-
-	for (int tries = 0; (err = umount(MOUNT)) != 0 && errno == EBUSY && tries < 500; tries++)
-		usleep(20000);
-	need(err == 0, MOUNT);
-}
-
 static void a_user_who_may_not_open_the_disk_reads_by_another_path(void **state)
 {
 	const char *path = at("plain");
@@ -542,7 +772,7 @@ static void a_user_who_may_not_open_the_disk_reads_by_another_path(void **state)
 
 static void many_small_files_are_right(void **state)
 {
-	const size_t count = test_number("GDS_TEST_FILES", 1000);
+	const size_t count = test_number("GDS_TEST_FILES", 10000);
 	const struct rlimit descriptors = { count + 1000, count + 1000 };
 	const uint64_t share = 8 * BLOCK;
 	struct gds_batch_options options = { .size = sizeof(options), .path = GDS_PATH_DMABUF };
@@ -608,6 +838,12 @@ int main(void)
 		CASE(files_on_xfs_are_right),
 		CASE(files_on_btrfs_are_right),
 		CASE(files_on_a_btrfs_of_two_disks_are_right),
+		CASE(files_larger_than_4_gib_are_right),
+		CASE(files_in_blocks_of_1_kib_are_right),
+		CASE(a_file_is_right_by_each_of_its_names_and_by_none),
+		CASE(files_that_may_not_be_changed_are_right),
+		CASE(files_in_subvolumes_and_snapshots_are_right),
+		CASE(what_was_stored_through_a_mapping_is_read),
 		CASE(files_on_a_partition_are_right),
 		CASE(files_on_raid_0_are_right),
 		CASE(files_on_raid_1_are_right_also_while_it_is_brought_in_sync),
@@ -615,9 +851,12 @@ int main(void)
 		CASE(files_on_a_linear_array_are_right),
 		CASE(files_on_logical_volumes_are_right),
 		CASE(files_on_a_logical_volume_on_raid_0_on_partitions_are_right),
+		CASE(files_on_volumes_that_stand_on_each_other_are_right_to_a_depth),
+		CASE(files_are_right_when_their_volume_was_moved),
 		CASE(an_encrypted_volume_is_refused),
 		CASE(compressed_and_inline_files_are_refused),
 		CASE(other_file_systems_are_refused),
+		CASE(files_on_loop_devices_go_another_path),
 		CASE(a_file_that_is_compressed_in_parts_goes_two_paths),
 		CASE(a_user_who_may_not_open_the_disk_reads_by_another_path),
 		CASE(many_small_files_are_right),
