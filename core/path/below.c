@@ -161,10 +161,15 @@ static int get_volumes(struct gds_reader *reader, const struct gds_file *file,
 	int err;
 
 	for (*volumes = reader->volumes; *volumes; *volumes = (*volumes)->next)
-		if ((*volumes)->stack->device == file->on)
+		if ((*volumes)->stack->device == file->on &&
+		    (*volumes)->of_files == !file->block_device)
 			return 0;
 	err = file->block_device ? 0 : file_map_judge_file_system(file, verdict);
-	return err ? err : open_volumes(reader, file->on, file->fd, volumes, verdict);
+	if (!err)
+		err = open_volumes(reader, file->on, file->fd, volumes, verdict);
+	if (!err)
+		(*volumes)->of_files = !file->block_device;
+	return err;
 }
 
 /* ---- Leases ---- */
@@ -226,6 +231,18 @@ bool below_is(const struct gds_file *file)
 	return !file->block_device || stack_is_volume(file->device);
 }
 
+static int judge_file(const struct gds_file *file, struct gds_path_verdict *verdict)
+{
+	const struct file_refusal *refusal = file_map_refuse_file(file);
+	char reason[sizeof(verdict->reason)];
+
+	if (!refusal)
+		return 0;
+	gds_text_set(reason, sizeof(reason), "%s cannot be read from the device below: %s",
+		     file->path, refusal->reason);
+	return verdict_refuse(verdict, reason, refusal->remedy);
+}
+
 int below_open(struct gds_reader *reader, struct reader_file *file,
 	       struct gds_path_verdict *verdict)
 {
@@ -235,7 +252,7 @@ int below_open(struct gds_reader *reader, struct reader_file *file,
 	if (file->map)
 		return 0;
 	verdict_refuse(verdict, "", "");
-	err = file->file->block_device ? 0 : file_map_judge_file(file->file, verdict);
+	err = file->file->block_device ? 0 : judge_file(file->file, verdict);
 	if (!err)
 		err = get_volumes(reader, file->file, &volumes, verdict);
 	if (!err) {

@@ -635,6 +635,43 @@ static void compressed_and_inline_files_are_refused(void **state)
 	need(umount(MOUNT) == 0, MOUNT);
 }
 
+/* By an option of the mount, or as the file system's own default, which no mount shows. */
+static void files_on_ext4_with_journalled_data_are_refused(void **state)
+{
+	(void)state;
+	need_vm();
+	make_file_system("ext4", "/dev/nvme0n1", "");
+	need(umount(MOUNT) == 0, MOUNT);
+	run("mount -o data=journal /dev/nvme0n1 %s", MOUNT);
+	make_plain(at("plain"), MIB);
+	check_refused(at("plain"), "data=journal");
+	need(umount(MOUNT) == 0, MOUNT);
+	run("tune2fs -o journal_data /dev/nvme0n1 && mount /dev/nvme0n1 %s", MOUNT);
+	check_refused(at("plain"), "data=journal");
+	need(umount(MOUNT) == 0, MOUNT);
+}
+
+/* It was read from below before: what was known of it then is not enough. */
+static void a_file_whose_data_has_come_to_be_journalled_is_read_as_a_file(void **state)
+{
+	struct gds_result result;
+	struct gds_file *file;
+
+	(void)state;
+	need_vm();
+	make_file_system("ext4", "/dev/nvme0n1", "");
+	make_plain(at("plain"), BUFFER_BYTES);
+	must(gds_file_open(&file, at("plain")));
+	check_file(file, at("plain"));
+	run("chattr +j %s/plain", MOUNT);
+	assert_int_equal(read_by(GDS_PATH_AUTO, file, 0, BUFFER_BYTES, 0, &result), BUFFER_BYTES);
+	assert_int_equal(result.path_bytes[GDS_PATH_DMABUF], 0);
+	ask_file_system(at("plain"), 0, BUFFER_BYTES, expected);
+	compare(at("plain"), 0);
+	gds_file_close(file);
+	need(umount(MOUNT) == 0, MOUNT);
+}
+
 static void other_file_systems_are_refused(void **state)
 {
 	char path[512];
@@ -855,6 +892,8 @@ int main(void)
 		CASE(files_are_right_when_their_volume_was_moved),
 		CASE(an_encrypted_volume_is_refused),
 		CASE(compressed_and_inline_files_are_refused),
+		CASE(files_on_ext4_with_journalled_data_are_refused),
+		CASE(a_file_whose_data_has_come_to_be_journalled_is_read_as_a_file),
 		CASE(other_file_systems_are_refused),
 		CASE(files_on_loop_devices_go_another_path),
 		CASE(a_file_that_is_compressed_in_parts_goes_two_paths),
