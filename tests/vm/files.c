@@ -275,6 +275,16 @@ void make_partitions(void)
 	    "/dev/nvme2n1p2 /dev/nvme2n1p3");
 }
 
+const char *small_blocks_partition(void)
+{
+	char size[16] = "";
+	int fd = open("/sys/block/nvme0n1/queue/logical_block_size", O_RDONLY | O_CLOEXEC);
+
+	need(fd >= 0 && read(fd, size, sizeof(size) - 1) > 0, "logical_block_size");
+	close(fd);
+	return atoi(size) == 512 ? "/dev/nvme0n1p3" : "/dev/nvme2n1p3";
+}
+
 void make_array(const char *level, int partition)
 {
 	run("mdadm --create /dev/md0 --run --force --level=%s --raid-devices=2 /dev/nvme0n1p%d "

@@ -53,6 +53,11 @@ const char *at(const char *name);
 void make_file_system(const char *file_system, const char *disk, const char *options);
 /* Three partitions on each of two disks; the second ones differ in size. */
 void make_partitions(void);
+/*
+ * A third one on a drive with blocks of 512 bytes: two of the VM's three have such, and
+ * they do not come up in the same order each time.
+ */
+const char *small_blocks_partition(void);
 /* /dev/md0 of the partitions with this number. */
 void make_array(const char *level, int partition);
 void remove_array(int partition);

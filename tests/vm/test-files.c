@@ -15,9 +15,12 @@
 /* cmocka.h wants the four above. */
 #include <cmocka.h>
 
+#include "storage/file.h"
+#include "storage/filemap.h"
 #include "vm/files.h"
 
 #include <fcntl.h>
+#include <inttypes.h>
 #include <linux/fs.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -303,7 +306,7 @@ static void files_in_blocks_of_1_kib_are_right(void **state)
 	need_vm();
 	make_partitions();
 	for (size_t i = 0; i < 2; i++) {
-		make_file_system(file_systems[i][0], "/dev/nvme0n1p3", file_systems[i][1]);
+		make_file_system(file_systems[i][0], small_blocks_partition(), file_systems[i][1]);
 		make_punched(at("punched"));
 		make_preallocated(at("preallocated"));
 		make_fragmented(at("fragmented"));
@@ -805,7 +808,105 @@ static void a_user_who_may_not_open_the_disk_reads_by_another_path(void **state)
 	unmount_in_time();
 }
 
-/* ---- Many files ---- */
+/* ---- Many extents, many files ---- */
+
+/* Every other block of `block_bytes`, in an order that leaves holes between them. */
+static void make_extents(const char *path, uint64_t count, uint64_t block_bytes)
+{
+	int fd = create(path);
+
+	fill(expected, BUFFER_BYTES);
+	for (uint64_t i = 0; i < count; i++)
+		need(pwrite(fd, expected + i * 8 % (BUFFER_BYTES - block_bytes), block_bytes,
+			    (off_t)(2 * i * block_bytes)) == (ssize_t)block_bytes,
+		     "pwrite");
+	need(fsync(fd) == 0, path);
+	close(fd);
+}
+
+/* The most memory that the process has had, since it was last asked. */
+static uint64_t most_memory_bytes(void)
+{
+	char line[256];
+	uint64_t kib = 0;
+	FILE *status = fopen("/proc/self/status", "re");
+	int fd;
+
+	need(status != NULL, "/proc/self/status");
+	while (fgets(line, sizeof(line), status))
+		if (sscanf(line, "VmHWM: %" SCNu64 " kB", &kib) == 1)
+			break;
+	fclose(status);
+	fd = open("/proc/self/clear_refs", O_WRONLY | O_CLOEXEC);
+	need(fd >= 0 && write(fd, "5", 1) == 1, "/proc/self/clear_refs");
+	close(fd);
+	return kib << 10;
+}
+
+static double seconds_since(const struct timespec *began)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (double)(now.tv_sec - began->tv_sec) + (double)(now.tv_nsec - began->tv_nsec) / 1e9;
+}
+
+/* Asks where each run of the file is. Returns how many are data. */
+static uint64_t walk(struct gds_file *file)
+{
+	struct gds_path_verdict verdict;
+	struct file_map *map;
+	struct stack *stack;
+	struct spot spot;
+	uint64_t runs = 0;
+	uint64_t bytes = (uint64_t)gds_file_bytes(file);
+
+	must(stack_open(file->on, file->fd, &stack, &verdict));
+	must(file_map_open(&map, file, stack));
+	for (uint64_t offset = 0; offset < bytes; offset += spot.bytes) {
+		file_map_locate(map, offset, MIB, &spot);
+		assert_true(spot.kind == SPOT_DATA || spot.kind == SPOT_ZEROS);
+		runs += spot.kind == SPOT_DATA;
+	}
+	file_map_close(map);
+	stack_close(stack);
+	return runs;
+}
+
+static void a_file_of_many_extents_is_found_in_a_bounded_memory(void **state)
+{
+	const uint64_t count = test_number("GDS_TEST_EXTENTS", 100000);
+	const char *path = at("extents");
+	struct timespec began;
+	struct gds_file *file;
+	uint64_t before;
+	uint64_t most;
+	double walk_s;
+
+	(void)state;
+	need_vm();
+	make_partitions();
+	make_file_system("ext4", small_blocks_partition(), "-b 1024 -m 0");
+	make_extents(path, count, 1024);
+	must(gds_file_open(&file, path));
+	check_range(file, path, 0, MIB, 0); /* so that all else is there */
+	most_memory_bytes();
+	before = most_memory_bytes();
+	clock_gettime(CLOCK_MONOTONIC, &began);
+	assert_int_equal(walk(file), count);
+	walk_s = seconds_since(&began);
+	clock_gettime(CLOCK_MONOTONIC, &began);
+	for (int i = 0; i < 20; i++)
+		check_range(file, path, random_below(&random_numbers, count * 2048 - MIB), MIB, 0);
+	most = most_memory_bytes() - before;
+	print_message(
+		"%u extents: all found in %.1f s, 20 MiB of them read in %.1f s, with %" PRIu64
+		" KiB more than before\n",
+		count_extents(path), walk_s, seconds_since(&began), most >> 10);
+	assert_true(most < 2 * MIB);
+	gds_file_close(file);
+	need(umount(MOUNT) == 0, MOUNT);
+}
 
 static void many_small_files_are_right(void **state)
 {
@@ -898,6 +999,7 @@ int main(void)
 		CASE(files_on_loop_devices_go_another_path),
 		CASE(a_file_that_is_compressed_in_parts_goes_two_paths),
 		CASE(a_user_who_may_not_open_the_disk_reads_by_another_path),
+		CASE(a_file_of_many_extents_is_found_in_a_bounded_memory),
 		CASE(many_small_files_are_right),
 	};
 
