@@ -185,7 +185,7 @@ stage_direct()
 {
     # With the model, where there is one, for the examples.
     mkdir -p "$GDS_CACHE/models"
-    vm direct --share "$GDS_CACHE/models" -- tests/vm/run
+    vm direct --timeout 3000 --share "$GDS_CACHE/models" -- tests/vm/run
 }
 stage_vm_debug() { vm vm-debug --debug --timeout 3000 -- build/kernel-tests; }
 stage_vm_strict() { vm vm-strict --iommu strict -- build/kernel-tests; }
