@@ -150,8 +150,9 @@ struct gds_backend {
 
 	/*
 	 * Make what was written visible to work of the device that is started from now on:
-	 * by the CPU or the storage through `host`; by a drive through a dma-buf. NULL where
-	 * nothing is to be done.
+	 * by the CPU or the storage through `host`; by a drive through a dma-buf. The range of
+	 * acquire() may span several reads, and bytes between them that a drive still writes.
+	 * NULL where nothing is to be done.
 	 */
 	int (*publish)(void *device, void *memory, uint64_t offset, uint64_t bytes);
 	int (*acquire)(void *device, void *memory, uint64_t offset, uint64_t bytes);
