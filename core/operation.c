@@ -865,9 +865,9 @@ static void finish_landing(struct gds_reader *reader, struct op *op, int result)
 		continue_op(reader, op); /* with those of its reads that have not failed */
 		return;
 	}
-	if (proof && proof->state == PROOF_FAILED) {
+	if (proof && proof->state != PROOF_PASSED) {
 		return_to_rest(op, 0);
-		continue_op(reader, op); /* by another path */
+		continue_op(reader, op); /* by another path, or to be proven again */
 		return;
 	}
 	op->arrived = (uint32_t)result;
