@@ -88,6 +88,8 @@ int dmabuf_register(int ring_fd, enum dmabuf_shape shape, uint32_t slot, int tar
 		.target_fd = target,
 	};
 
+	if (!dmabuf_kernel_speaks(shape))
+		return -ENOSYS;
 	switch (shape) {
 	case DMABUF_DESCRIPTORS:
 		return update_slot(ring_fd, slot, UPDATE_DESCRIPTORS, &descriptor);
@@ -98,7 +100,7 @@ int dmabuf_register(int ring_fd, enum dmabuf_shape shape, uint32_t slot, int tar
 	}
 }
 
-static enum dmabuf_shape kernel_shape;
+static bool speaks_descriptors, speaks_pairs;
 
 static void probe(void)
 {
@@ -109,20 +111,32 @@ static void probe(void)
 		return;
 	if (io_uring_register((unsigned int)ring.ring_fd, IORING_REGISTER_BUFFERS2, &table,
 			      sizeof(table)) == 0) {
-		if (empty_descriptor(ring.ring_fd, 0) == 0)
-			kernel_shape = DMABUF_DESCRIPTORS;
-		else if (update_pair(ring.ring_fd, 0, -1, -1) == 0)
-			kernel_shape = DMABUF_PAIRS;
+		speaks_descriptors = empty_descriptor(ring.ring_fd, 0) == 0;
+		speaks_pairs = update_pair(ring.ring_fd, 0, -1, -1) == 0;
 	}
 	io_uring_queue_exit(&ring);
 }
 
-enum dmabuf_shape dmabuf_kernel_shape(void)
+static void probe_once(void)
 {
 	static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 	pthread_once(&once, probe);
-	return kernel_shape;
+}
+
+enum dmabuf_shape dmabuf_kernel_shape(void)
+{
+	probe_once();
+	if (speaks_descriptors)
+		return DMABUF_DESCRIPTORS;
+	return speaks_pairs ? DMABUF_PAIRS : DMABUF_NONE;
+}
+
+bool dmabuf_kernel_speaks(enum dmabuf_shape shape)
+{
+	probe_once();
+	return shape == DMABUF_DESCRIPTORS ? speaks_descriptors
+					   : shape == DMABUF_PAIRS && speaks_pairs;
 }
 
 const char *dmabuf_shape_name(enum dmabuf_shape shape)
