@@ -127,10 +127,36 @@ static void end_read(struct gds_reader *reader, struct read *read)
 	close_reads(reader, read->batch, 1);
 }
 
+static void fail_read(struct read *read, int error, uint64_t offset, uint32_t length)
+{
+	if (read->error && read->outcome.error_offset <= offset)
+		return;
+	read->error = (int16_t)error;
+	read->outcome.error_offset = offset;
+	read->error_length = length;
+}
+
 /* A buffer that was closed was drained before: reads end with it open. */
 static struct backend_memory *memory_of(const struct read *read)
 {
 	return read->route->buffer->buffer->memory;
+}
+
+/* What came through the memory's mapping by the CPU. */
+static int publish(const struct read *read)
+{
+	struct backend_memory *memory = memory_of(read);
+
+	if (!read->outcome.path_bytes[GDS_PATH_MAPPED - 1] || !memory->needs_publish)
+		return 0;
+	return memory->device->ops->publish(memory, read->buffer_offset, read->length);
+}
+
+/* A drive wrote it, past the CPU. */
+static bool needs_acquire(const struct read *read)
+{
+	return read->outcome.path_bytes[GDS_PATH_DMABUF - 1] &&
+	       memory_of(read)->device->ops->acquire;
 }
 
 static bool same_slice(const struct read *a, const struct read *b)
@@ -168,7 +194,8 @@ static void end_slice(struct gds_reader *reader)
 	reader->arrived_count = left;
 	err = memory->device->ops->acquire(memory, begin, end - begin);
 	for (size_t i = 0; i < count; i++) {
-		together[i]->error = (int16_t)err;
+		if (err)
+			fail_read(together[i], err, together[i]->offset, 0);
 		end_read(reader, together[i]);
 	}
 }
@@ -179,30 +206,20 @@ void operations_show(struct gds_reader *reader)
 		end_slice(reader);
 }
 
-/* Sees to it that GPU work which is submitted from its end on sees the bytes. */
+/* Sees to it that GPU work which is submitted from the read's end on sees its bytes. */
 static void finish_read(struct gds_reader *reader, struct read *read)
 {
-	struct backend_memory *memory = memory_of(read);
-	const struct backend_ops *ops = memory->device->ops;
+	int err = read->error ? 0 : publish(read);
 
-	if (!read->error && read->outcome.path_bytes[GDS_PATH_MAPPED - 1] && memory->needs_publish)
-		read->error = (int16_t)ops->publish(memory, read->buffer_offset, read->length);
-	if (read->error || !read->outcome.path_bytes[GDS_PATH_DMABUF - 1] || !ops->acquire) {
+	if (err)
+		fail_read(read, err, read->offset, 0);
+	if (read->error || !needs_acquire(read)) {
 		end_read(reader, read);
 		return;
 	}
 	reader->arrived[reader->arrived_count++] = read;
 	if (reader->arrived_count == ARRIVALS_AT_ONCE)
 		operations_show(reader);
-}
-
-static void fail_read(struct read *read, int error, uint64_t offset, uint32_t length)
-{
-	if (read->error && read->outcome.error_offset <= offset)
-		return;
-	read->error = (int16_t)error;
-	read->outcome.error_offset = offset;
-	read->error_length = length;
 }
 
 /* The operation has nothing left to do for the read. */
