@@ -168,12 +168,21 @@ static void tell_sleepers(struct gds_reader *reader)
 		pthread_cond_broadcast(&reader->changed);
 }
 
+/*
+ * Lock held, but not meanwhile: what the caller knew may have changed. The lane stays
+ * until the last waker is through with it.
+ */
 static void wake_driver(struct gds_reader *reader)
 {
 	if (!reader->asleep)
 		return;
 	reader->asleep = false;
+	reader->wakers++;
+	reader_unlock(reader);
 	reader->lane->ops->wake(reader->lane);
+	reader_lock(reader);
+	if (--reader->wakers == 0 && reader->closed)
+		tell_sleepers(reader);
 }
 
 /* Becomes the driver, ahead of threads that drive while they wait. Lock held. */
@@ -181,8 +190,10 @@ static void claim(struct gds_reader *reader)
 {
 	reader->claims++;
 	while (reader->driving) {
-		wake_driver(reader);
-		sleep_until(reader, UINT64_MAX);
+		if (reader->asleep)
+			wake_driver(reader);
+		else
+			sleep_until(reader, UINT64_MAX);
 	}
 	reader->claims--;
 	reader->driving = true;
@@ -679,6 +690,14 @@ static int wind_up(struct gds_reader *reader, void *argument)
 	return 0;
 }
 
+static void wait_for_wakers(struct gds_reader *reader)
+{
+	reader_lock(reader);
+	while (reader->wakers)
+		sleep_until(reader, UINT64_MAX);
+	reader_unlock(reader);
+}
+
 /* Whoever came too late for the progress thread finds nothing left to detach. */
 static void end_progress(struct gds_reader *reader)
 {
@@ -701,6 +720,7 @@ void gds_reader_close(struct gds_reader *reader)
 	if (reader->lane) {
 		reader_run(reader, wind_up, NULL);
 		end_progress(reader);
+		wait_for_wakers(reader);
 		reader->lane->ops->close(reader->lane);
 	}
 	operations_close(reader);

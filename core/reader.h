@@ -221,6 +221,7 @@ struct gds_reader {
 	pthread_cond_t changed;
 	unsigned sleepers; /* threads that wait for `changed` */
 	unsigned claims;   /* threads that want to drive, ahead of those who wait */
+	unsigned wakers;   /* threads that wake the driver, without the lock */
 	bool driving;
 	bool asleep; /* the driver waits in the lane, and may need wake() */
 	bool closed;

@@ -237,7 +237,8 @@ static void register_buffer(struct gds_reader *reader, struct reader_buffer *buf
 		if (err == -EOPNOTSUPP) /* the thread lane */
 			continue;
 		say_not_registered(verdict, -err);
-		gds_warn("%s", verdict->reason);
+		gds_warn("%s%s%s", verdict->reason, verdict->remedy[0] ? "; " : "",
+			 verdict->remedy);
 		return;
 	}
 }

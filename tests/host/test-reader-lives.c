@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #define SMALL   5000
-#define THREADS 8
+#define THREADS 16
 #define TURNS   30
 
 static void close_file(struct fixture *fixture)
@@ -283,7 +283,7 @@ static void *work(void *argument)
 	return NULL;
 }
 
-static void eight_threads_share_one_reader(void **state)
+static void sixteen_threads_share_one_reader(void **state)
 {
 	struct fixture *fixture = *state;
 	struct worker workers[THREADS];
@@ -393,7 +393,7 @@ int main(void)
 		TEST_CASE(a_closed_reader_takes_no_more_reads),
 		TEST_CASE(a_device_is_kept_while_it_has_buffers),
 		TEST_CASE(objects_end_in_any_order_with_reads_in_flight),
-		TEST_CASE_FOR(eight_threads_share_one_reader, is_for_many_threads),
+		TEST_CASE_FOR(sixteen_threads_share_one_reader, is_for_many_threads),
 		TEST_CASE_FOR(a_waiting_thread_sees_a_batch_cancelled_by_another,
 			      is_for_many_threads),
 		TEST_CASE(a_child_of_fork_is_told_to_open_its_own_reader),
