@@ -341,6 +341,7 @@ int reader_drive(struct gds_reader *reader, uint64_t wait_ns)
 	landed = operations_reap(reader);
 	if (copying || operations_copying(reader))
 		operations_copied(reader, landed ? 0 : min_u64(wait_ns, COPY_WAIT_NS));
+	operations_show(reader);
 	if (serves_event_loop(reader))
 		hand_over_rest(reader);
 	operations_count(reader);

@@ -59,6 +59,9 @@ struct op {
 	bool apart; /* it has failed for several reads together: now each is tried alone */
 };
 
+/* Reads that are made visible to a device's work together, at most. */
+#define ARRIVALS_AT_ONCE 64
+
 /* What a reader keeps for a device of storage, as long as it is open. */
 struct reader_queue {
 	struct schedule_device schedule; /* first: the scheduler hands it back */
@@ -192,7 +195,10 @@ struct gds_reader {
 	uint32_t held_count;
 	uint64_t held_since_ns; /* the first of them */
 	uint64_t checks;        /* times that this was looked at */
-	bool staying;           /* the thread that drives will go on until something is complete */
+	/* Complete, but that the device's work is to see what they brought: see operation.c. */
+	struct read *arrived[ARRIVALS_AT_ONCE];
+	size_t arrived_count; /* 0 between turns */
+	bool staying;         /* the thread that drives will go on until something is complete */
 	struct reader_file *active; /* files that are read from below */
 	struct reader_volumes *volumes;
 	struct reader_target *targets; /* below files */
@@ -337,6 +343,11 @@ uint64_t operations_patience(const struct gds_reader *reader, uint64_t wait_ns);
 /* Sees to finished copies, waiting for the next one for at most `wait_ns`. */
 void operations_copied(struct gds_reader *reader, uint64_t wait_ns);
 bool operations_copying(const struct gds_reader *reader);
+/*
+ * Makes what arrived in this turn visible to the devices' work, once for each slice of a
+ * buffer, and ends the reads that waited for that.
+ */
+void operations_show(struct gds_reader *reader);
 /*
  * Gives up the batch's reads that are not done: they end with `error` when the storage
  * has let go of their memory. Returns how many of them wait for that.

@@ -89,6 +89,8 @@ int dmabuf_register(int ring_fd, enum dmabuf_shape shape, uint32_t slot, int tar
 		.target_fd = target,
 	};
 
+	if (!dmabuf_kernel_speaks(shape))
+		return -ENOSYS;
 	switch (shape) {
 	case DMABUF_DESCRIPTORS:
 		return update_slot(ring_fd, slot, UPDATE_DESCRIPTORS, &descriptor);
@@ -99,22 +101,20 @@ int dmabuf_register(int ring_fd, enum dmabuf_shape shape, uint32_t slot, int tar
 	}
 }
 
-/* A kernel answers -EINVAL to a shape that it does not know. */
-static int try_shapes(int ring_fd, enum dmabuf_shape *shape)
-{
-	int err = empty_descriptor(ring_fd, 0);
+/* What the running kernel speaks. */
+struct spoken {
+	bool descriptors;
+	bool pairs;
+};
 
-	*shape = DMABUF_DESCRIPTORS;
-	if (err == -EINVAL) {
-		err = update_pair(ring_fd, 0, -1, -1);
-		*shape = DMABUF_PAIRS;
-	}
-	if (err)
-		*shape = DMABUF_NONE;
+/* A kernel answers -EINVAL to a shape that it does not know. */
+static int judge_answer(int err, bool *speaks)
+{
+	*speaks = err == 0;
 	return err == -EINVAL ? 0 : err;
 }
 
-static int probe(enum dmabuf_shape *shape)
+static int probe(struct spoken *spoken)
 {
 	struct io_uring_rsrc_register table = { .nr = 1, .flags = IORING_RSRC_REGISTER_SPARSE };
 	struct io_uring ring;
@@ -125,25 +125,46 @@ static int probe(enum dmabuf_shape *shape)
 	err = io_uring_register((unsigned int)ring.ring_fd, IORING_REGISTER_BUFFERS2, &table,
 				sizeof(table));
 	if (!err)
-		err = try_shapes(ring.ring_fd, shape);
+		err = judge_answer(empty_descriptor(ring.ring_fd, 0), &spoken->descriptors);
+	if (!err)
+		err = judge_answer(update_pair(ring.ring_fd, 0, -1, -1), &spoken->pairs);
 	io_uring_queue_exit(&ring);
 	return err;
 }
 
 /* Only an answer is kept: that descriptors or memory are short now says nothing of later. */
-enum dmabuf_shape dmabuf_kernel_shape(void)
+static struct spoken ask_kernel(void)
 {
 	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-	static enum dmabuf_shape kernel_shape;
+	static struct spoken answer;
 	static bool answered;
-	enum dmabuf_shape shape;
+	struct spoken spoken = { false, false };
 
 	pthread_mutex_lock(&lock);
-	if (!answered)
-		answered = probe(&kernel_shape) == 0;
-	shape = kernel_shape;
+	if (!answered && probe(&spoken) == 0) {
+		answer = spoken;
+		answered = true;
+	}
+	spoken = answer;
 	pthread_mutex_unlock(&lock);
-	return shape;
+	return spoken;
+}
+
+enum dmabuf_shape dmabuf_kernel_shape(void)
+{
+	struct spoken spoken = ask_kernel();
+
+	if (spoken.descriptors)
+		return DMABUF_DESCRIPTORS;
+	return spoken.pairs ? DMABUF_PAIRS : DMABUF_NONE;
+}
+
+bool dmabuf_kernel_speaks(enum dmabuf_shape shape)
+{
+	struct spoken spoken = ask_kernel();
+
+	return shape == DMABUF_DESCRIPTORS ? spoken.descriptors
+					   : shape == DMABUF_PAIRS && spoken.pairs;
 }
 
 const char *dmabuf_shape_name(enum dmabuf_shape shape)

@@ -127,6 +127,17 @@ static void explain_refusal(struct gds_path_verdict *verdict, const char *name,
 		gds_text_set(reason, sizeof(reason),
 			     "the kernel does not take this dma-buf for %s (EBADF)", name);
 		break;
+	case ENODEV:
+		gds_text_set(reason, sizeof(reason),
+			     "%s is gone, or the memory's driver has revoked it (ENODEV)", name);
+		remedy = "see the kernel log; open the file and the buffer anew";
+		break;
+	case ENOSYS:
+		gds_text_set(reason, sizeof(reason),
+			     "this kernel's io_uring does not read into dma-bufs in the shape that "
+			     "was asked for");
+		remedy = "leave the shape to gds, which takes the newest that there is";
+		break;
 	case ENOSPC:
 		gds_text_set(reason, sizeof(reason),
 			     "all slots for registered memory are in use at once");

@@ -670,7 +670,7 @@ struct explain_request {
 
 static void explain_kernel(const struct gds_reader *reader, char *text, size_t size)
 {
-	if (reader->options.dmabuf_shape == DMABUF_NONE)
+	if (dmabuf_kernel_shape() == DMABUF_NONE)
 		gds_text_set(text, size, "no dma-buf reads");
 	else
 		gds_text_set(text, size, "dma-buf reads, %s",

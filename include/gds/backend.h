@@ -164,7 +164,10 @@ struct gds_backend {
 	 * that is started from now on. NULL where nothing is to be done.
 	 */
 	int (*publish)(void *device, void *memory, uint64_t offset, uint64_t bytes);
-	/** As publish(), for what a drive wrote through a dma-buf. */
+	/**
+	 * As publish(), for what a drive wrote through a dma-buf. The range may span several
+	 * reads, and bytes between them that a drive still writes.
+	 */
 	int (*acquire)(void *device, void *memory, uint64_t offset, uint64_t bytes);
 };
 
