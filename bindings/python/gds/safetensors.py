@@ -45,6 +45,8 @@ __all__ = ["SafetensorError", "TensorInfo", "load_file", "read_header", "safe_op
 logger = logging.getLogger("gds.safetensors")
 
 HEADER_LIMIT = 100_000_000  # bytes, of the format
+_DEPTH_LIMIT = 127  # of objects and lists in each other, as the reference has it
+_FIELDS = {"dtype", "shape", "data_offsets"}
 # Where a file's byte lies in a drive's block and in memory's page is kept equal, so that
 # reads need no staging.
 _PAGE = 4096
@@ -138,15 +140,23 @@ def _unique(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
     return found
 
 
-def _whole(text: str) -> int:
+def _whole(text: str) -> Union[int, float]:
     # Numbers of the format are below 2^64; longer ones are an attack on who converts them.
+    # What is no size becomes a fraction, which only fields that are unknown may hold.
     if text.startswith("-") or len(text) > 20 or int(text) >= 1 << 64:
-        raise SafetensorError(f"{text[:24]} is no size or offset")
+        return _fraction(text)
     return int(text)
 
 
+def _fraction(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise SafetensorError(f"the number {text[:24]}... is out of range")
+    return value
+
+
 def _no_number(text: str) -> Any:
-    raise SafetensorError(f"{text[:24]} is no whole number")
+    raise SafetensorError(f"{text} is no number of JSON")
 
 
 def _parse_json(raw: bytes) -> Dict[str, Any]:
@@ -161,7 +171,7 @@ def _parse_json(raw: bytes) -> Dict[str, Any]:
             text,
             object_pairs_hook=_unique,
             parse_int=_whole,
-            parse_float=_no_number,
+            parse_float=_fraction,
             parse_constant=_no_number,
         )
     except (json.JSONDecodeError, RecursionError) as error:
@@ -191,6 +201,19 @@ def _parse_metadata(value: Any) -> Optional[Dict[str, str]]:
     }
 
 
+def _check_unknown(value: Any, depth: int) -> None:
+    """Of a field that the format does not have (yet): it is to be JSON, and no more."""
+    if isinstance(value, str):
+        _check_text(value, "a string")
+    elif isinstance(value, (dict, list)):
+        if depth > _DEPTH_LIMIT:
+            raise SafetensorError(f"the header is nested more than {_DEPTH_LIMIT} deep")
+        for key in value if isinstance(value, dict) else ():
+            _check_text(key, "a key")
+        for one in value.values() if isinstance(value, dict) else value:
+            _check_unknown(one, depth + 1)
+
+
 def _is_size(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
@@ -199,9 +222,12 @@ def _parse_tensor(name: str, value: Any, data: int) -> TensorInfo:
     _check_text(name, "the name of a tensor")
     if not isinstance(value, dict):
         raise SafetensorError(f"tensor {name!r}: no object")
-    missing = {"dtype", "shape", "data_offsets"} - value.keys()
+    missing = _FIELDS - value.keys()
     if missing:
         raise SafetensorError(f"tensor {name!r}: {min(missing)} is missing")
+    for key in value.keys() - _FIELDS:
+        _check_text(key, f"tensor {name!r}: a key")
+        _check_unknown(value[key], 3)
     dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
     if not isinstance(dtype, str) or dtype not in _DTYPES:
         raise SafetensorError(
@@ -306,6 +332,13 @@ def _hand_over(tensor: Tensor, framework: str) -> Any:
     return tensor if framework == "gds" else getattr(tensor, framework)()
 
 
+def _hand_over_named(name: str, tensor: Tensor, framework: str) -> Any:
+    try:
+        return _hand_over(tensor, framework)
+    except TypeError as error:
+        raise SafetensorError(f'tensor {name!r}: {error} of framework="gds"') from None
+
+
 class _Plan:
     """Where in one buffer the tensors of one file go, and what is read.
 
@@ -375,7 +408,7 @@ class _Loading:
         made = {}
         for name, info in self.infos.items():
             tensor = self.buffer.tensor(info.kind, info.shape, self.plan.place(info))
-            made[name] = _hand_over(tensor, framework)
+            made[name] = _hand_over_named(name, tensor, framework)
         return made
 
 
@@ -603,7 +636,7 @@ class safe_open:  # noqa: N801, the name that its users know
 
     def get_slice(self, name: str) -> Slice:
         """A tensor to take a part of: `file.get_slice(name)[10:20, :, 3]` reads that alone."""
-        return Slice(self, self._info(name))
+        return Slice(self, name, self._info(name))
 
 
 class _Extent(NamedTuple):
@@ -651,8 +684,9 @@ def _extents(index: Any, shape: Sequence[int]) -> List[_Extent]:
 class Slice:
     """A tensor of a file, of which parts are read by indexing: whole numbers and slices."""
 
-    def __init__(self, file: safe_open, info: TensorInfo) -> None:
+    def __init__(self, file: safe_open, name: str, info: TensorInfo) -> None:
         self._file = file
+        self._name = name
         self._info = info
 
     def get_shape(self) -> List[int]:
@@ -666,7 +700,8 @@ class Slice:
     def __getitem__(self, index: Any) -> Any:
         """Reads a part. Raises SafetensorError for an index that does not fit."""
         extents = _extents(index, self._info.shape)
-        return _hand_over(_read_part(self._file, self._info, extents), self._file._framework)
+        part = _read_part(self._file, self._info, extents)
+        return _hand_over_named(self._name, part, self._file._framework)
 
 
 def _split(info: TensorInfo, extents: Sequence[_Extent]) -> int:
