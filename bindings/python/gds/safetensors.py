@@ -280,14 +280,20 @@ def parse_header(raw: bytes, file_bytes: int) -> Header:
     return Header(dict(found), metadata)
 
 
+def _open_at_once(path: str, flags: int) -> int:
+    # A pipe without a writer would be waited for: so it is empty.
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
 def read_header(path: Path) -> Header:
     """Reads and checks the header of a file: names, types, shapes and places of its tensors.
 
     Raises SafetensorError for a file that is no safetensors file; OSError where it cannot be
     read.
     """
+    path = os.fsdecode(path)
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=_open_at_once) as file:
             size = os.fstat(file.fileno()).st_size
             prefix = file.read(8)
             if len(prefix) < 8:
@@ -301,7 +307,7 @@ def read_header(path: Path) -> Header:
                 raise SafetensorError(f"a header of {length} bytes in a file of {size}")
             return parse_header(file.read(length), size)
     except SafetensorError as error:
-        raise SafetensorError(f"{os.fspath(path)}: {error}") from None
+        raise SafetensorError(f"{path}: {error}") from None
 
 
 # ---- Where tensors go ----
@@ -384,7 +390,7 @@ class _Loading:
     """The tensors of one file on their way into a buffer."""
 
     def __init__(
-        self, path: Path, infos: Mapping[str, TensorInfo], device: Device, batch: Batch
+        self, path: str, infos: Mapping[str, TensorInfo], device: Device, batch: Batch
     ) -> None:
         plan = _Plan(infos.values())
         self.infos = infos
@@ -396,11 +402,11 @@ class _Loading:
                 for offset, length, place in plan.reads
             )
 
-    def check(self, path: Path, results: Sequence[Any]) -> None:
+    def check(self, path: str, results: Sequence[Any]) -> None:
         for (offset, length, _), result in zip(self.plan.reads, results):
             if result.nbytes != length:
                 raise SafetensorError(
-                    f"{os.fspath(path)}: ends at byte {offset + result.nbytes}: "
+                    f"{path}: ends at byte {offset + result.nbytes}: "
                     "it has become shorter since its header was read"
                 )
 
@@ -415,19 +421,19 @@ class _Loading:
 # ---- Whole files ----
 
 
-def _read_index(path: Path) -> Dict[str, List[str]]:
+def _read_index(path: str) -> Dict[str, List[str]]:
     """Of a sharded checkpoint, the path of each shard and the names of its tensors."""
-    folder = os.path.dirname(os.fspath(path))
+    folder = os.path.dirname(path)
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=_open_at_once) as file:
             index = _parse_json_index(file.read())
     except SafetensorError as error:
-        raise SafetensorError(f"{os.fspath(path)}: {error}") from None
+        raise SafetensorError(f"{path}: {error}") from None
     shards: Dict[str, List[str]] = {}
     for name, shard in index.items():
         parts = shard.split("/")
         if os.path.isabs(shard) or ".." in parts or not parts[-1]:
-            raise SafetensorError(f"{os.fspath(path)}: {shard!r} is no file beside the index")
+            raise SafetensorError(f"{path}: {shard!r} is no file beside the index")
         shards.setdefault(os.path.join(folder, *parts), []).append(name)
     return shards
 
@@ -443,42 +449,43 @@ def _parse_json_index(raw: bytes) -> Dict[str, str]:
     return index
 
 
-def _choose(path: Path, wanted: Optional[Sequence[str]], all_there: bool) -> Dict[str, TensorInfo]:
+def _choose(path: str, wanted: Optional[Sequence[str]], all_there: bool) -> Dict[str, TensorInfo]:
     """The tensors of a file that are wanted; `all_there`: it must have each of them."""
     tensors = read_header(path).tensors
     if wanted is None:
         return tensors
     for name in wanted:
         if all_there and name not in tensors:
-            raise SafetensorError(f"{os.fspath(path)}: there is no tensor {name!r} in it")
+            raise SafetensorError(f"{path}: there is no tensor {name!r} in it")
     names = set(wanted)
     return {name: info for name, info in tensors.items() if name in names}
 
 
 def _files(
     path: Union[Path, Sequence[Path]], names: Optional[Sequence[str]]
-) -> List[Tuple[Path, Dict[str, TensorInfo]]]:
+) -> List[Tuple[str, Dict[str, TensorInfo]]]:
     """The files to read and which of their tensors, each name in one file only."""
-    if isinstance(path, (str, os.PathLike)):
-        if not os.fspath(path).endswith(".index.json"):
+    if isinstance(path, (str, bytes, os.PathLike)):
+        path = os.fsdecode(path)
+        if not path.endswith(".index.json"):
             return [(path, _choose(path, names, True))]
         shards = _read_index(path)
         known = {name for held in shards.values() for name in held}
-        _check_names(names, known, os.fspath(path))
+        _check_names(names, known, path)
         asked = known if names is None else set(names)
         return [
             (shard, _choose(shard, [name for name in held if name in asked], True))
             for shard, held in shards.items()
             if names is None or asked.intersection(held)
         ]
-    files: List[Tuple[Path, Dict[str, TensorInfo]]] = []
-    seen: Dict[str, Path] = {}
-    for one in path:
+    files: List[Tuple[str, Dict[str, TensorInfo]]] = []
+    seen: Dict[str, str] = {}
+    for one in map(os.fsdecode, path):
         found = _choose(one, names, False)
         for name in found:
             if name in seen:
                 raise SafetensorError(
-                    f"tensor {name!r} is in {os.fspath(seen[name])} and in {os.fspath(one)}"
+                    f"tensor {name!r} is in {seen[name]} and in {one}"
                 )
             seen[name] = one
         files.append((one, found))
@@ -583,11 +590,11 @@ class safe_open:  # noqa: N801, the name that its users know
         reader: Optional[Reader] = None,
     ) -> None:
         self._framework = _framework(framework)
-        self._path = filename
-        self._header = read_header(filename)
+        self._path = os.fsdecode(filename)
+        self._header = read_header(self._path)
         self._device = _device(device)
         self._reader = reader or default_reader()
-        self._file = File(filename)
+        self._file = File(self._path)
 
     def close(self) -> None:
         """Closes the file; tensors that were read stay."""
@@ -600,7 +607,7 @@ class safe_open:  # noqa: N801, the name that its users know
         self.close()
 
     def __repr__(self) -> str:
-        return f"<gds.safetensors.safe_open {os.fspath(self._path)!r}: {len(self._header.tensors)} tensors>"
+        return f"<gds.safetensors.safe_open {self._path!r}: {len(self._header.tensors)} tensors>"
 
     def keys(self) -> List[str]:
         """The names of the tensors, sorted."""
@@ -619,7 +626,7 @@ class safe_open:  # noqa: N801, the name that its users know
             return self._header.tensors[name]
         except KeyError:
             raise SafetensorError(
-                f"{os.fspath(self._path)}: there is no tensor {name!r} in it"
+                f"{self._path}: there is no tensor {name!r} in it"
             ) from None
 
     def get_tensor(self, name: str) -> Any:
@@ -743,7 +750,7 @@ def _read_part(file: safe_open, info: TensorInfo, extents: Sequence[_Extent]) ->
         )
         for result in batch.submit().results():
             if result.nbytes != row_bytes:
-                raise SafetensorError(f"{os.fspath(file._path)}: it has become shorter")
+                raise SafetensorError(f"{file._path}: it has become shorter")
     return _view(buffer, info, extents, split, row, lead)
 
 
