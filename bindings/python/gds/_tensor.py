@@ -346,7 +346,11 @@ class Tensor:
 
     def __array__(self, dtype: Any = None, copy: Optional[bool] = None) -> Any:
         """What numpy asks for where the array interface does not carry the type."""
-        array = self.numpy() if dtype is None else self.numpy().astype(dtype, copy=False)
+        array = self.numpy()
+        if dtype is not None and array.dtype != dtype:
+            if copy is False:
+                raise ValueError(f"{self.dtype.name} cannot become {dtype} without a copy")
+            return array.astype(dtype)
         return array.copy() if copy else array
 
     def numpy(self) -> Any:
@@ -406,11 +410,14 @@ class Tensor:
         )
 
     def jax(self) -> Any:
-        """A jax array; jax copies where the memory is not aligned as it likes.
+        """A jax array, of the same memory where jax takes that: it copies what has gaps, what
+        is not aligned as it likes, and what it has no type for without jax_enable_x64.
 
         Raises TypeError for packed types, which jax does not take."""
         import jax.dlpack
 
         if self.dtype.bits < 8:
             raise TypeError(f"jax takes no packed {self.dtype.name}: use .view('uint8')")
+        if not self.contiguous:
+            return jax.numpy.array(self.numpy())
         return jax.dlpack.from_dlpack(self)
