@@ -25,7 +25,8 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-#define REAP_AT_ONCE 64
+/* Reads that are handed to the lane in one call. */
+#define QUEUE_AT_ONCE 32
 
 #define likely(condition)   __builtin_expect(!!(condition), 1)
 #define unlikely(condition) __builtin_expect(!!(condition), 0)
@@ -183,8 +184,8 @@ static void release_op(struct gds_reader *reader, struct op *op)
 
 /* ---- Into the lane ---- */
 
-/* The read of an operation straight into host pages: by far the most, so in line. */
-static inline struct lane_read mapped_read(const struct op *op)
+/* The read of an operation straight into host pages. */
+static struct lane_read mapped_read(const struct op *op)
 {
 	const struct route *route = op->read->route;
 
@@ -206,7 +207,8 @@ static void queue_op(struct gds_reader *reader, struct op *op, const struct lane
 	GDS_PROBE5(op_issue, op, op->read, op->io.offset, op->io.length, op->path);
 	if (unlikely(reader->tells))
 		tell_queued(reader, op);
-	reader->lane->ops->queue(reader->lane, lane_read);
+	reader->queued++;
+	reader->lane->ops->queue(reader->lane, lane_read, 1);
 }
 
 /* Puts what of the operation is not there after `got` wanted bytes back to its rest. */
@@ -462,10 +464,57 @@ static void fill_op(struct op *op)
 /* An operation of which no more is set than goes well with it. */
 static void fill_plain_op(struct op *op)
 {
+	const struct read *read = op->read;
+
+	op->io = (struct plan_op){
+		.offset = read->offset,
+		.place = read->buffer_offset,
+		.length = (uint32_t)read->length,
+		.wanted = (uint32_t)read->length,
+	};
 	op->reads = 1;
 	op->charged = op->io.length;
 	op->path = GDS_PATH_MAPPED;
 	fill_op(op);
+}
+
+/* What reads with the same route have in common, at hand. */
+struct plain_route {
+	const struct route *route;
+	char *host;
+	const uint32_t *buffers;
+	uint32_t file;
+};
+
+static inline void use_route(struct plain_route *plain, const struct route *route)
+{
+	if (likely(plain->route == route))
+		return;
+	plain->route = route;
+	plain->host = route->host;
+	plain->buffers = route->buffer->slots;
+	plain->file = route->file->slot;
+}
+
+/* No more of the operation is set than goes well with it: see fill_plain_op(). */
+static inline void start_plain(const struct gds_reader *reader, struct op *op,
+			       struct schedule_run *run, struct read *read,
+			       const struct plain_route *route, struct lane_read *lane_read)
+{
+	read->outcome.issued_ns = reader->now_ns;
+	read->first_path = GDS_PATH_MAPPED;
+	op->io.length = (uint32_t)read->length;
+	op->run = run;
+	op->read = read;
+	op->plain = true;
+	op->in_lane = true;
+	op->file_slot = route->file;
+	lane_read->token = (uintptr_t)op;
+	lane_read->offset = read->offset;
+	lane_read->address = route->host + read->buffer_offset;
+	lane_read->length = (uint32_t)read->length;
+	lane_read->file = route->file;
+	lane_read->buffer = route->buffers[read->buffer_offset / SLICE_BYTES];
 }
 
 /*
@@ -474,9 +523,12 @@ static void fill_plain_op(struct op *op)
  */
 static uint32_t issue_streak(struct gds_reader *reader, struct reader_queue *queue, uint32_t most)
 {
+	struct plain_route route = { 0 };
+	struct lane_read lane_reads[QUEUE_AT_ONCE];
 	struct schedule_streak begun;
 	struct schedule_streak streak;
-	struct lane_read lane_read;
+	struct lane *lane = reader->lane;
+	size_t count = 0;
 	struct read *read;
 	struct op *op;
 
@@ -485,24 +537,18 @@ static uint32_t issue_streak(struct gds_reader *reader, struct reader_queue *que
 	streak = begun; /* no call sees this one, so that it stays in registers */
 	while ((op = reader->free_ops) != NULL && (read = schedule_whole(&streak)) != NULL) {
 		reader->free_ops = op->next;
-		read->outcome.issued_ns = reader->now_ns;
-		read->first_path = GDS_PATH_MAPPED;
-		op->io = (struct plan_op){
-			.offset = read->offset,
-			.place = read->buffer_offset,
-			.length = (uint32_t)read->length,
-			.wanted = (uint32_t)read->length,
-		};
-		op->run = streak.run;
-		op->read = read;
-		op->plain = true;
-		op->in_lane = true;
-		lane_read = mapped_read(op);
-		op->file_slot = lane_read.file;
-		reader->lane->ops->queue(reader->lane, &lane_read);
+		use_route(&route, read->route);
+		start_plain(reader, op, streak.run, read, &route, &lane_reads[count++]);
+		if (unlikely(count == QUEUE_AT_ONCE)) {
+			lane->ops->queue(lane, lane_reads, count);
+			count = 0;
+		}
 	}
+	if (count)
+		lane->ops->queue(lane, lane_reads, count);
 	begun = streak;
 	counter_add(&queue->counters.operations, begun.taken);
+	reader->queued += begun.taken;
 	scheduler_end(&reader->scheduler, &begun);
 	return begun.taken;
 }
@@ -510,11 +556,13 @@ static uint32_t issue_streak(struct gds_reader *reader, struct reader_queue *que
 /* Starts operations for one device. Whether there may be more to start. */
 static bool issue_for(struct gds_reader *reader, struct reader_queue *queue, uint32_t most)
 {
+	uint32_t taken;
 	struct op *op;
 
 	for (; most > 0; most--) {
 		if (!queue->starved_first && !reader->watched)
-			most -= issue_streak(reader, queue, most);
+			while ((taken = issue_streak(reader, queue, most)) > 0)
+				most -= taken;
 		op = reader->free_ops;
 		if (most == 0)
 			break;
@@ -986,17 +1034,16 @@ static void land_all(struct gds_reader *reader, const struct lane_completion *co
 
 size_t operations_reap(struct gds_reader *reader)
 {
-	struct lane_completion completions[REAP_AT_ONCE];
+	const struct lane_completion *completions;
 	size_t total = 0;
 	size_t count;
 
-	do {
-		count = reader->lane->ops->reap(reader->lane, completions, REAP_AT_ONCE);
-		if (count && total == 0)
+	while ((count = reader->lane->ops->reap(reader->lane, &completions)) > 0) {
+		if (total == 0)
 			reader->now_ns = clock_now_ns();
 		land_all(reader, completions, count);
 		total += count;
-	} while (count == REAP_AT_ONCE);
+	}
 	settle_held(reader);
 
 	if (total)

@@ -193,6 +193,10 @@ struct gds_reader {
 	uint64_t held_since_ns; /* the first of them */
 	uint64_t checks;        /* times that this was looked at */
 	bool staying;           /* the thread that drives will go on until something is complete */
+	bool alone;             /* no other thread waits for what it drives */
+	const struct gds_batch *awaited; /* what it waits for, or NULL */
+	uint32_t queued;                 /* operations that the lane has, and the kernel has not */
+	uint32_t put_off;                /* submissions since the lane was entered */
 	struct reader_file *active; /* files that are read from below */
 	struct reader_volumes *volumes;
 	struct reader_target *targets; /* below files */

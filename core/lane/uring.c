@@ -22,6 +22,7 @@
  * wake() writes to an eventfd that the ring polls. A poll and not a read: it
  * leaves nothing in our memory, whenever the kernel drops it after close.
  */
+#include "base/bits.h"
 #include "base/error.h"
 #include "lane/deadline.h"
 #include "lane/dmabuf.h"
@@ -536,24 +537,40 @@ static struct io_uring_sqe *next_sqe(struct uring_lane *lane)
 	return &lane->sqes[lane->sq_tail++ & lane->sq_mask];
 }
 
-static void uring_queue(struct lane *base, const struct lane_read *read)
-{
-	struct io_uring_sqe *sqe = next_sqe(to_uring(base));
+_Static_assert(FILE_IN_SLOT == 1u << 31 && IOSQE_FIXED_FILE == 1, "one bit becomes the other");
 
-	if (likely(read->buffer != LANE_NO_BUFFER)) {
-		sqe->opcode = IORING_OP_READ_FIXED;
-		sqe->buf_index = (uint16_t)read->buffer;
-	} else {
-		sqe->opcode = IORING_OP_READ;
-		sqe->buf_index = 0;
+static void uring_queue(struct lane *base, const struct lane_read *reads, size_t count)
+{
+	struct uring_lane *lane = to_uring(base);
+	const struct lane_read *end = reads + count;
+	uint32_t tail = lane->sq_tail;
+	struct io_uring_sqe *sqe;
+
+	for (const struct lane_read *read = reads; read < end; read++) {
+		sqe = &lane->sqes[tail++ & lane->sq_mask];
+		if (likely(read->buffer != LANE_NO_BUFFER)) {
+			sqe->opcode = IORING_OP_READ_FIXED;
+			sqe->buf_index = (uint16_t)read->buffer;
+		} else {
+			sqe->opcode = IORING_OP_READ;
+			sqe->buf_index = 0;
+		}
+		sqe->flags = (uint8_t)(read->file >> 31);
+		sqe->fd = (int32_t)(read->file & ~FILE_IN_SLOT);
+		sqe->off = read->offset;
+		sqe->addr = (uintptr_t)read->address;
+		sqe->len = read->length;
+		sqe->rw_flags = 0;
+		sqe->user_data = read->token;
 	}
-	sqe->flags = read->file & FILE_IN_SLOT ? IOSQE_FIXED_FILE : 0;
-	sqe->fd = (int32_t)(read->file & ~FILE_IN_SLOT);
-	sqe->off = read->offset;
-	sqe->addr = (uintptr_t)read->address;
-	sqe->len = read->length;
-	sqe->rw_flags = 0;
-	sqe->user_data = read->token;
+	lane->sq_tail = tail;
+	assert(pending(lane) <= lane->sq_mask + 1);
+}
+
+/* Gives the kernel back the room of what was reaped: nobody looks at that any more. */
+static void return_reaped(struct uring_lane *lane)
+{
+	io_uring_smp_store_release(lane->cq_khead, lane->cq_head);
 }
 
 /* One system call. Returns what it returns: entries taken, or a negative errno. */
@@ -630,7 +647,7 @@ static __attribute__((noinline)) void skip_internal(struct uring_lane *lane, uin
 			break;
 		finish_internal(lane, token);
 	}
-	io_uring_smp_store_release(lane->cq_khead, lane->cq_head);
+	return_reaped(lane);
 }
 
 /* Whether a read can be reaped. Sets `had_internal` if completions of our own came first. */
@@ -647,30 +664,35 @@ static inline bool can_reap(struct uring_lane *lane, bool *had_internal)
 	return lane->cq_head != tail;
 }
 
-static size_t uring_reap(struct lane *base, struct lane_completion *completions, size_t room)
+_Static_assert(sizeof(struct lane_completion) == sizeof(struct io_uring_cqe) &&
+		       offsetof(struct lane_completion, token) ==
+			       offsetof(struct io_uring_cqe, user_data) &&
+		       offsetof(struct lane_completion, result) ==
+			       offsetof(struct io_uring_cqe, res),
+	       "completions are looked at where the kernel puts them");
+
+/* Up to the next one of our own, or to the end of the ring's memory. */
+static size_t uring_reap(struct lane *base, const struct lane_completion **completions)
 {
 	struct uring_lane *lane = to_uring(base);
-	const struct lane_completion *end = completions + room;
-	struct lane_completion *next = completions;
-	const struct io_uring_cqe *cqes = lane->cqes;
-	uint32_t tail = io_uring_smp_load_acquire(lane->cq_ktail);
-	uint32_t head = lane->cq_head;
-	uint32_t mask = lane->cq_mask;
-	const struct io_uring_cqe *cqe;
+	bool had_internal = false;
+	const struct lane_completion *first;
+	uint32_t tail;
+	uint32_t most;
+	uint32_t count = 0;
 
-	for (; head != tail && next != end; head++) {
-		cqe = &cqes[head & mask];
-		if (unlikely(cqe->user_data > LANE_TOKEN_MAX)) {
-			finish_internal(lane, cqe->user_data);
-			continue;
-		}
-		next->token = cqe->user_data;
-		next->result = cqe->res;
-		next++;
-	}
-	lane->cq_head = head;
-	io_uring_smp_store_release(lane->cq_khead, head);
-	return (size_t)(next - completions);
+	return_reaped(lane);
+	if (!can_reap(lane, &had_internal))
+		return 0;
+	tail = io_uring_smp_load_acquire(lane->cq_ktail);
+	first = (const struct lane_completion *)&lane->cqes[lane->cq_head & lane->cq_mask];
+	most = (uint32_t)min_u64(tail - lane->cq_head,
+				 lane->cq_mask + 1 - (lane->cq_head & lane->cq_mask));
+	while (count < most && likely(first[count].token <= LANE_TOKEN_MAX))
+		count++;
+	lane->cq_head += count;
+	*completions = first;
+	return count;
 }
 
 /* ---- Waiting ------------------------------------------------------------------- */
@@ -688,10 +710,10 @@ static void arm_wake(struct uring_lane *lane)
 }
 
 /* Submits and waits. Returns what the kernel does, but 0 where it will take more later. */
-static int submit_and_wait(struct uring_lane *lane, uint64_t wait_ns)
+static int submit_and_wait(struct uring_lane *lane, uint64_t wait_ns, uint32_t gather)
 {
 	uint32_t submit = pending(lane);
-	int ret = kernel_enter(lane, submit, 1, wait_ns);
+	int ret = kernel_enter(lane, submit, gather, wait_ns);
 
 	if (starved(ret) || (ret >= 0 && (uint32_t)ret < submit)) {
 		ret = kernel_enter(lane, 0, 1, wait_ns < RETRY_NS ? wait_ns : RETRY_NS);
@@ -708,7 +730,7 @@ static int wait_for_completion(struct uring_lane *lane, uint64_t wait_ns)
 
 	for (;;) {
 		arm_wake(lane);
-		ret = submit_and_wait(lane, wait_ns);
+		ret = submit_and_wait(lane, wait_ns, 1);
 		had_internal = false;
 		if (can_reap(lane, &had_internal) || atomic_load(&lane->woken))
 			return 0;
@@ -726,20 +748,57 @@ static int wait_for_completion(struct uring_lane *lane, uint64_t wait_ns)
 	}
 }
 
-static int uring_enter(struct lane *base, uint64_t wait_ns)
+static bool has_news(struct uring_lane *lane)
 {
-	struct uring_lane *lane = to_uring(base);
 	bool had_internal = false;
+
+	return can_reap(lane, &had_internal) || atomic_load(&lane->woken);
+}
+
+/*
+ * Waits for several completions, but not long. The kernel does not wake the thread for
+ * each of them then, which spares both sides more than the wait costs.
+ */
+static int gather_completions(struct uring_lane *lane, uint32_t gather)
+{
+	uint64_t deadline = deadline_after(LANE_GATHER_NS);
+	int ret;
+
+	arm_wake(lane);
+	ret = submit_and_wait(lane, LANE_GATHER_NS, gather);
+	if (has_news(lane) || ret == -ETIME)
+		return 0;
+	/* As below: the wait ended early, and with nothing to show. */
+	return ret > 0 && deadline_left(deadline) ? -EINTR : ret;
+}
+
+static int wait_for_news(struct uring_lane *lane, uint64_t wait_ns, uint32_t gather)
+{
 	int ret = 0;
 
+	if (gather > 1 && wait_ns > LANE_GATHER_NS) {
+		ret = gather_completions(lane, gather);
+		if (has_news(lane))
+			return 0;
+		wait_ns = wait_ns == LANE_WAIT_FOREVER ? wait_ns : wait_ns - LANE_GATHER_NS;
+	}
+	return ret < 0 ? ret : wait_for_completion(lane, wait_ns);
+}
+
+static int uring_enter(struct lane *base, uint64_t wait_ns, uint32_t gather)
+{
+	struct uring_lane *lane = to_uring(base);
+	int ret = 0;
+
+	return_reaped(lane);
 	if (unlikely(!lane->adopted))
 		ret = adopt(lane);
 	if (ret)
 		return ret;
-	if (!wait_ns || can_reap(lane, &had_internal) || atomic_load(&lane->woken))
+	if (!wait_ns || has_news(lane))
 		ret = hand_over(lane);
 	else
-		ret = wait_for_completion(lane, wait_ns);
+		ret = wait_for_news(lane, wait_ns, gather);
 	if (unlikely(atomic_load_explicit(&lane->woken, memory_order_relaxed)))
 		atomic_store(&lane->woken, false);
 	return ret;

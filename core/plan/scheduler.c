@@ -25,6 +25,10 @@
 /* One read in so many must be joined to another for ordering to go on. */
 #define ORDER_PAYS 16
 
+/* Operations that may wait for one another: of one class on one device, and at most. */
+#define GATHER_PART 8
+#define GATHER_MOST 16
+
 #define FOREGROUND_BIT (1u << SCHEDULE_FOREGROUND)
 
 void scheduler_init(struct scheduler *scheduler, uint32_t most)
@@ -94,6 +98,18 @@ void scheduler_share(struct scheduler *scheduler)
 	scheduler->busy = (uint32_t)max_u64(busy, 1);
 	for (struct schedule_device *device = scheduler->devices; device; device = device->next)
 		device->share = (uint32_t)max_u64(scheduler->most / scheduler->busy, 1);
+}
+
+uint32_t scheduler_gather(const struct scheduler *scheduler)
+{
+	uint32_t least = GATHER_MOST * GATHER_PART;
+
+	for (const struct schedule_device *device = scheduler->devices; device;
+	     device = device->next)
+		for (int rank = 0; device->in_flight && rank < SCHEDULE_CLASSES; rank++)
+			if (device->in_flight_of[rank] && device->in_flight_of[rank] < least)
+				least = device->in_flight_of[rank];
+	return (uint32_t)max_u64(least / GATHER_PART, 1);
 }
 
 /* ---- Queues ---- */
@@ -488,12 +504,11 @@ bool scheduler_begin(const struct scheduler *scheduler, struct schedule_device *
 	if (room == 0)
 		return false;
 	peek(run); /* begins a window where the last one is over */
-	/* The last read of a window, and that of the run, have no next one to look at yet. */
 	*streak = (struct schedule_streak){
 		.run = run,
 		.reads = run->reads,
 		.current = run->current,
-		.room = (uint32_t)min_u64(room, run->window - 1),
+		.room = (uint32_t)min_u64(room, run->window),
 	};
 	return true;
 }
@@ -510,4 +525,6 @@ void scheduler_end(struct scheduler *scheduler, struct schedule_streak *streak)
 	device->in_flight_of[run->class] += streak->taken;
 	device->in_flight_bytes += streak->bytes;
 	device->pass[run->class] += streak->bytes + (uint64_t)streak->taken * OPERATION_BYTES;
+	if (run->current == SCHEDULE_NONE)
+		dequeue(run);
 }

@@ -232,7 +232,8 @@ static inline struct read *schedule_whole(struct schedule_streak *streak)
 		return NULL;
 	read = &streak->reads[streak->current];
 	if (!plan_is_whole(read->offset, read->buffer_offset, read->length, read->limits) ||
-	    schedule_are_neighbours(read, &streak->reads[read->next]))
+	    (read->next != SCHEDULE_NONE &&
+	     schedule_are_neighbours(read, &streak->reads[read->next])))
 		return NULL;
 	streak->current = read->next;
 	streak->room--;
@@ -270,6 +271,13 @@ bool scheduler_again(struct scheduler *scheduler, struct schedule_op *op);
 
 /* Tells the time, after operations have landed, so that depths can be found. */
 void scheduler_tick(struct scheduler *scheduler, uint64_t now_ns);
+
+/*
+ * How many operations may wait for one another, to be handed over or taken back
+ * together: few of those in flight, so that no device runs dry by it and none waits
+ * for another. 1 where each is to go by itself.
+ */
+uint32_t scheduler_gather(const struct scheduler *scheduler);
 
 /*
  * Takes a run out of the queue, if it is there: nothing more is issued for it, and
