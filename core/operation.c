@@ -16,6 +16,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/probe.h"
+#include "lane/ring.h"
 #include "memory/buffer.h"
 #include "reader.h"
 #include "storage/file.h"
@@ -25,8 +26,8 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-/* Reads that are handed to the lane in one call. */
-#define QUEUE_AT_ONCE 32
+/* Reads that are taken from the scheduler at once. */
+#define STREAK_MOST 32
 
 #define likely(condition)   __builtin_expect(!!(condition), 1)
 #define unlikely(condition) __builtin_expect(!!(condition), 0)
@@ -54,6 +55,7 @@ int operations_open(struct gds_reader *reader)
 		reader->ops[i].next = reader->free_ops;
 		reader->free_ops = &reader->ops[i];
 	}
+	reader->free_count = (uint32_t)count;
 	reader->held_last = &reader->held_first;
 	return 0;
 }
@@ -179,6 +181,7 @@ static void release_op(struct gds_reader *reader, struct op *op)
 		leave_read(reader, op);
 	op->next = reader->free_ops;
 	reader->free_ops = op;
+	reader->free_count++;
 	let_go(reader, op->read);
 }
 
@@ -208,7 +211,7 @@ static void queue_op(struct gds_reader *reader, struct op *op, const struct lane
 	if (unlikely(reader->tells))
 		tell_queued(reader, op);
 	reader->queued++;
-	reader->lane->ops->queue(reader->lane, lane_read, 1);
+	lane_queue(reader->lane, lane_read);
 }
 
 /* Puts what of the operation is not there after `got` wanted bytes back to its rest. */
@@ -478,43 +481,31 @@ static void fill_plain_op(struct op *op)
 	fill_op(op);
 }
 
-/* What reads with the same route have in common, at hand. */
-struct plain_route {
-	const struct route *route;
-	char *host;
-	const uint32_t *buffers;
-	uint32_t file;
-};
-
-static inline void use_route(struct plain_route *plain, const struct route *route)
+/*
+ * Starts a read as an operation straight into host pages. No more of that is set than
+ * goes well with it: see fill_plain_op().
+ */
+static inline void start_plain(struct gds_reader *reader, struct lane *lane, struct op *op,
+			       struct read *read)
 {
-	if (likely(plain->route == route))
-		return;
-	plain->route = route;
-	plain->host = route->host;
-	plain->buffers = route->buffer->slots;
-	plain->file = route->file->slot;
-}
+	const struct route *route = read->route;
+	const struct lane_read lane_read = {
+		.token = (uintptr_t)op,
+		.offset = read->offset,
+		.address = route->host + read->buffer_offset,
+		.length = (uint32_t)read->length,
+		.file = route->file->slot,
+		.buffer = route->buffer->slots[read->buffer_offset / SLICE_BYTES],
+	};
 
-/* No more of the operation is set than goes well with it: see fill_plain_op(). */
-static inline void start_plain(const struct gds_reader *reader, struct op *op,
-			       struct schedule_run *run, struct read *read,
-			       const struct plain_route *route, struct lane_read *lane_read)
-{
 	read->outcome.issued_ns = reader->now_ns;
 	read->first_path = GDS_PATH_MAPPED;
-	op->io.length = (uint32_t)read->length;
-	op->run = run;
+	op->io.length = lane_read.length;
 	op->read = read;
 	op->plain = true;
 	op->in_lane = true;
-	op->file_slot = route->file;
-	lane_read->token = (uintptr_t)op;
-	lane_read->offset = read->offset;
-	lane_read->address = route->host + read->buffer_offset;
-	lane_read->length = (uint32_t)read->length;
-	lane_read->file = route->file;
-	lane_read->buffer = route->buffers[read->buffer_offset / SLICE_BYTES];
+	op->file_slot = lane_read.file;
+	lane_queue(lane, &lane_read);
 }
 
 /*
@@ -523,34 +514,25 @@ static inline void start_plain(const struct gds_reader *reader, struct op *op,
  */
 static uint32_t issue_streak(struct gds_reader *reader, struct reader_queue *queue, uint32_t most)
 {
-	struct plain_route route = { 0 };
-	struct lane_read lane_reads[QUEUE_AT_ONCE];
-	struct schedule_streak begun;
-	struct schedule_streak streak;
+	struct read *reads[STREAK_MOST];
 	struct lane *lane = reader->lane;
-	size_t count = 0;
-	struct read *read;
-	struct op *op;
+	struct op *op = reader->free_ops;
+	struct schedule_run *run;
+	uint32_t count;
 
-	if (!scheduler_begin(&reader->scheduler, &queue->schedule, most, &begun))
+	most = (uint32_t)min_u64(min_u64(most, reader->free_count), STREAK_MOST);
+	count = scheduler_take(&reader->scheduler, &queue->schedule, most, reads, &run);
+	if (count == 0)
 		return 0;
-	streak = begun; /* no call sees this one, so that it stays in registers */
-	while ((op = reader->free_ops) != NULL && (read = schedule_whole(&streak)) != NULL) {
-		reader->free_ops = op->next;
-		use_route(&route, read->route);
-		start_plain(reader, op, streak.run, read, &route, &lane_reads[count++]);
-		if (unlikely(count == QUEUE_AT_ONCE)) {
-			lane->ops->queue(lane, lane_reads, count);
-			count = 0;
-		}
+	for (uint32_t i = 0; i < count; i++, op = op->next) {
+		op->run = run;
+		start_plain(reader, lane, op, reads[i]);
 	}
-	if (count)
-		lane->ops->queue(lane, lane_reads, count);
-	begun = streak;
-	counter_add(&queue->counters.operations, begun.taken);
-	reader->queued += begun.taken;
-	scheduler_end(&reader->scheduler, &begun);
-	return begun.taken;
+	reader->free_ops = op;
+	reader->free_count -= count;
+	reader->queued += count;
+	counter_add(&queue->counters.operations, count);
+	return count;
 }
 
 /* Starts operations for one device. Whether there may be more to start. */
@@ -559,17 +541,19 @@ static bool issue_for(struct gds_reader *reader, struct reader_queue *queue, uin
 	uint32_t taken;
 	struct op *op;
 
-	for (; most > 0; most--) {
-		if (!queue->starved_first && !reader->watched)
-			while ((taken = issue_streak(reader, queue, most)) > 0)
-				most -= taken;
+	for (; most > 0; most -= taken) {
 		op = reader->free_ops;
-		if (most == 0)
-			break;
-		if (queue->starved_first || !op ||
-		    !scheduler_next(&reader->scheduler, &queue->schedule, &op->scheduled))
+		if (!schedule_may_issue(&reader->scheduler, &queue->schedule) ||
+		    queue->starved_first || !op)
+			return false;
+		taken = reader->watched ? 0 : issue_streak(reader, queue, most);
+		if (taken > 0)
+			continue;
+		taken = 1;
+		if (!scheduler_next(&reader->scheduler, &queue->schedule, &op->scheduled))
 			return false;
 		reader->free_ops = op->next;
+		reader->free_count--;
 		fill_op(op);
 		note_issued(reader, op);
 		if (unlikely(!start_op(reader, op)))
@@ -582,6 +566,7 @@ void operations_issue(struct gds_reader *reader)
 {
 	struct reader_queue *queue = reader->queues;
 	uint32_t most = queue && queue->next ? TURN_OPERATIONS : UINT32_MAX;
+	uint32_t before = reader->queued;
 	bool more;
 
 	scheduler_share(&reader->scheduler);
@@ -592,6 +577,8 @@ void operations_issue(struct gds_reader *reader)
 		for (queue = reader->queues; queue; queue = queue->next)
 			more |= issue_for(reader, queue, most);
 	} while (more);
+	if (reader->queued == before)
+		return;
 	if (reader->scheduler.in_flight >
 	    atomic_load_explicit(&reader->counters.in_flight_peak, memory_order_relaxed))
 		atomic_store_explicit(&reader->counters.in_flight_peak, reader->scheduler.in_flight,
@@ -649,12 +636,21 @@ static void credit(struct gds_reader *reader, struct op *op, uint32_t got)
 	op->read->outcome.path_bytes[op->path - 1] += end - place;
 }
 
-/* The file ends at this place of the buffer: what follows will not come. */
+/*
+ * The file ends at this place of the buffer: what follows will not come. Its size is
+ * not what it was known to be, and is looked up for the reads that come; what is left
+ * of a drive that was unplugged has none.
+ */
 static void end_short(struct gds_reader *reader, struct op *op, uint64_t place)
 {
+	int64_t file_bytes = gds_file_bytes(op->read->route->file->file);
 	struct read *read = op->read;
 	uint64_t there;
 
+	if (file_bytes < 0) {
+		fail_reads(reader, op, (int)file_bytes);
+		return;
+	}
 	for (uint32_t i = 0; i < op->reads; i++, read = &op->run->reads[read->next]) {
 		there = place > read->buffer_offset ? place - read->buffer_offset : 0;
 		read->short_at = min_u64(read->short_at, there);
@@ -978,6 +974,7 @@ static void count_landed(struct gds_reader *reader, struct landed *landed)
 		return;
 	queue = (struct reader_queue *)run->device;
 	schedule_run_landed(&reader->scheduler, run, landed->reads, landed->bytes);
+	reader->free_count += landed->reads;
 	counter_add(&counters->path_bytes[GDS_PATH_MAPPED], landed->bytes);
 	counter_add(&counters->class_reads[run->class], landed->reads);
 	counter_add(&counters->class_bytes[run->class], landed->bytes);

@@ -376,7 +376,8 @@ static int finish_turn(struct gds_reader *reader, uint64_t wait_ns)
 		operations_copied(reader, landed ? 0 : min_u64(wait_ns, COPY_WAIT_NS));
 	if (serves_event_loop(reader))
 		hand_over_rest(reader);
-	operations_count(reader);
+	if (landed)
+		operations_count(reader);
 	if (reader->active)
 		below_give_leases(reader, !reader->staying);
 	complete_batches(reader);

@@ -94,6 +94,8 @@ struct gds_batch {
 		struct route *route;
 		size_t first; /* of the reads in a row that have this route, and hold it */
 		size_t count;
+		uint64_t end; /* in the file, of the read that reaches the furthest */
+		bool empties; /* there are reads of nothing */
 	} * holds;
 	size_t hold_count;
 	size_t hold_capacity;
@@ -183,6 +185,7 @@ struct gds_reader {
 	struct op *ops;
 	size_t op_count; /* as many as may be in the lane, or have a chunk that is copied from */
 	struct op *free_ops;
+	uint32_t free_count;
 	struct reader_queue *queues; /* others read the list, under the lock */
 	struct gds_batch *timed;     /* batches in flight that have a deadline */
 	uint64_t next_deadline_ns;   /* no later than the first of them; UINT64_MAX: none */

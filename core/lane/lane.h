@@ -63,6 +63,7 @@ struct lane {
 	 * What this lane lacks on this kernel, in words; "" if nothing. Set by open.
 	 */
 	char reason[256];
+	struct lane_ring *ring; /* that reads are queued in; NULL: ask the lane */
 };
 
 struct lane_ops {
@@ -95,8 +96,11 @@ struct lane_ops {
 	 */
 	int (*dmabuf_add)(struct lane *lane, int fd, int dmabuf, uint32_t *buffer);
 
-	/* Queues reads without a system call. There is room for `depth` in flight. */
-	void (*queue)(struct lane *lane, const struct lane_read *reads, size_t count);
+	/*
+	 * Queues a read without a system call. There is room for `depth` in flight.
+	 * See lane_queue() of lane/ring.h.
+	 */
+	void (*queue)(struct lane *lane, const struct lane_read *read);
 
 	/*
 	 * Hands over what is queued, and waits until a completion can be reaped, for

@@ -240,12 +240,11 @@ static void threads_buffer_remove(struct lane *base, uint32_t buffer)
 }
 
 /* The slot is the driver's until it is published: its last job has been reaped. */
-static void threads_queue(struct lane *base, const struct lane_read *reads, size_t count)
+static void threads_queue(struct lane *base, const struct lane_read *read)
 {
 	struct threads_lane *lane = to_threads(base);
 
-	for (size_t i = 0; i < count; i++)
-		lane->jobs[lane->queued++ & lane->mask] = reads[i];
+	lane->jobs[lane->queued++ & lane->mask] = *read;
 }
 
 static void publish(struct threads_lane *lane)

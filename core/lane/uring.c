@@ -2,11 +2,8 @@
 /*
  * The io_uring lane.
  *
- * liburing sets the ring up. Entries are written and completions taken here, in
- * line: these two run once for each read and are the lane's hot path, about 50
- * instructions together; io_uring_prep_read_fixed() alone would add 20. Fields that
- * no operation here sets (ioprio, personality, and those behind it) are zero from the
- * start and stay so.
+ * liburing sets the ring up. What runs once for each read is in line: entries are
+ * written by lane/ring.h, and completions are looked at where the kernel puts them.
  *
  * With LANE_SINGLE_THREAD the ring has one issuer, which spares the kernel its
  * locking and lets completions wait until that thread asks for them. The ring
@@ -27,6 +24,7 @@
 #include "lane/deadline.h"
 #include "lane/dmabuf.h"
 #include "lane/lane.h"
+#include "lane/ring.h"
 #include "lane/uapi.h"
 
 #include <assert.h>
@@ -49,7 +47,6 @@
  */
 #define FILE_SLOTS   1024
 #define BUFFER_SLOTS 4096
-#define FILE_IN_SLOT (1u << 31) /* in the number of a file: a slot, not a descriptor */
 
 /* Entries beside the reads': the poll of the wake eventfd, and cancels. */
 #define SPARE_CANCELS 7
@@ -73,10 +70,8 @@ struct slots {
 struct uring_lane {
 	struct lane base;
 
-	struct io_uring_sqe *sqes;
+	struct lane_ring sq;
 	struct io_uring_cqe *cqes;
-	uint32_t sq_mask;
-	uint32_t sq_tail; /* the kernel sees it at the next enter */
 	uint32_t cq_mask;
 	uint32_t cq_head;
 	uint32_t *sq_khead;
@@ -276,8 +271,9 @@ static int open_ring(struct uring_lane *lane, const struct lane_options *options
 	lane->setup_flags = params.flags;
 	lane->adopted = !(options->flags & LANE_SINGLE_THREAD);
 	lane->enter_fd = fd;
-	lane->sqes = ring->sq.sqes;
-	lane->sq_mask = params.sq_entries - 1;
+	lane->base.ring = &lane->sq;
+	lane->sq.entries = ring->sq.sqes;
+	lane->sq.mask = params.sq_entries - 1;
 	lane->sq_khead = ring->sq.khead;
 	lane->sq_ktail = ring->sq.ktail;
 	lane->sq_kflags = ring->sq.kflags;
@@ -528,43 +524,21 @@ static void uring_buffer_remove(struct lane *base, uint32_t buffer)
 /* Entries that the kernel has not taken yet. Its head moves only inside enter. */
 static uint32_t pending(const struct uring_lane *lane)
 {
-	return lane->sq_tail - *lane->sq_khead;
+	return lane->sq.tail - *lane->sq_khead;
 }
 
 static struct io_uring_sqe *next_sqe(struct uring_lane *lane)
 {
-	assert(pending(lane) <= lane->sq_mask);
-	return &lane->sqes[lane->sq_tail++ & lane->sq_mask];
+	assert(pending(lane) <= lane->sq.mask);
+	return &lane->sq.entries[lane->sq.tail++ & lane->sq.mask];
 }
 
-_Static_assert(FILE_IN_SLOT == 1u << 31 && IOSQE_FIXED_FILE == 1, "one bit becomes the other");
-
-static void uring_queue(struct lane *base, const struct lane_read *reads, size_t count)
+static void uring_queue(struct lane *base, const struct lane_read *read)
 {
 	struct uring_lane *lane = to_uring(base);
-	const struct lane_read *end = reads + count;
-	uint32_t tail = lane->sq_tail;
-	struct io_uring_sqe *sqe;
 
-	for (const struct lane_read *read = reads; read < end; read++) {
-		sqe = &lane->sqes[tail++ & lane->sq_mask];
-		if (likely(read->buffer != LANE_NO_BUFFER)) {
-			sqe->opcode = IORING_OP_READ_FIXED;
-			sqe->buf_index = (uint16_t)read->buffer;
-		} else {
-			sqe->opcode = IORING_OP_READ;
-			sqe->buf_index = 0;
-		}
-		sqe->flags = (uint8_t)(read->file >> 31);
-		sqe->fd = (int32_t)(read->file & ~FILE_IN_SLOT);
-		sqe->off = read->offset;
-		sqe->addr = (uintptr_t)read->address;
-		sqe->len = read->length;
-		sqe->rw_flags = 0;
-		sqe->user_data = read->token;
-	}
-	lane->sq_tail = tail;
-	assert(pending(lane) <= lane->sq_mask + 1);
+	assert(pending(lane) <= lane->sq.mask);
+	lane_ring_put(&lane->sq, read);
 }
 
 /* Gives the kernel back the room of what was reaped: nobody looks at that any more. */
@@ -582,7 +556,7 @@ static int kernel_enter(struct uring_lane *lane, uint32_t submit, uint32_t wait_
 	struct io_uring_getevents_arg argument = { 0 };
 	struct __kernel_timespec timeout;
 
-	io_uring_smp_store_release(lane->sq_ktail, lane->sq_tail);
+	io_uring_smp_store_release(lane->sq_ktail, lane->sq.tail);
 	if (!wait_for || wait_ns == LANE_WAIT_FOREVER)
 		return io_uring_enter2(fd, submit, wait_for, flags, NULL, 0);
 

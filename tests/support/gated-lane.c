@@ -47,6 +47,7 @@ static int gated_open(struct lane **lane, const struct lane_options *options)
 	if (err)
 		return err;
 	(*lane)->ops = &lane_gated;
+	(*lane)->ring = NULL; /* reads come by the gate */
 	held_count = 0;
 	cancelled_count = 0;
 	pthread_mutex_lock(&lock);
@@ -83,20 +84,19 @@ static void gated_buffer_remove(struct lane *lane, uint32_t buffer)
 	behind->buffer_remove(lane, buffer);
 }
 
-static void gated_queue(struct lane *lane, const struct lane_read *reads, size_t count)
+static void gated_queue(struct lane *lane, const struct lane_read *read)
 {
-	for (size_t i = 0; i < count; i++) {
-		if (closed && held_count < MOST_HELD)
-			held[held_count++] = reads[i];
-		else
-			behind->queue(lane, &reads[i], 1);
-	}
+	if (closed && held_count < MOST_HELD)
+		held[held_count++] = *read;
+	else
+		behind->queue(lane, read);
 }
 
 static int gated_enter(struct lane *lane, uint64_t wait_ns, uint32_t gather)
 {
 	if (!closed) {
-		behind->queue(lane, held, held_count);
+		for (size_t i = 0; i < held_count; i++)
+			behind->queue(lane, &held[i]);
 		held_count = 0;
 	}
 	return behind->enter(lane, cancelled_count ? 0 : wait_ns, gather);

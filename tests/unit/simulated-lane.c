@@ -277,8 +277,9 @@ static void judge_memory(struct simulation *simulation, const struct lane_read *
 		simulation_fail(simulation, "a read lies outside of the buffer that it names");
 }
 
-static void queue_read(struct simulation *simulation, const struct lane_read *read)
+static void simulated_queue(struct lane *lane, const struct lane_read *read)
 {
+	struct simulation *simulation = of(lane);
 	struct simulated_read *queued = &simulation->reads[simulation->read_count];
 	unsigned char *place;
 
@@ -299,12 +300,6 @@ static void queue_read(struct simulation *simulation, const struct lane_read *re
 	simulation->operations++;
 	if (simulation->read_count > simulation->most_in_flight)
 		simulation->most_in_flight = (uint32_t)simulation->read_count;
-}
-
-static void simulated_queue(struct lane *lane, const struct lane_read *reads, size_t count)
-{
-	for (size_t i = 0; i < count; i++)
-		queue_read(of(lane), &reads[i]);
 }
 
 /* ---- Time ------------------------------------------------------------------------- */

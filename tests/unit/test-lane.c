@@ -225,7 +225,7 @@ static void rig_close(struct rig *rig)
 
 static void queue(struct rig *rig, struct lane_read read)
 {
-	rig->ops->queue(rig->lane, &read, 1);
+	rig->ops->queue(rig->lane, &read);
 }
 
 /* One completion at a time, of those that the lane gives in a row. */
