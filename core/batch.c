@@ -116,8 +116,9 @@ static int check_request(const struct gds_request *request, size_t index)
 	return 0;
 }
 
-static void fill_read(struct read *read, struct gds_batch *batch, struct route *route,
-		      const struct gds_request *request)
+/* For now it is all there, and the next one follows it: see prepare_hold(). */
+static inline void fill_read(struct read *read, struct gds_batch *batch, struct route *route,
+			     const struct gds_request *request, uint32_t next)
 {
 	read->route = route;
 	read->batch = batch;
@@ -125,8 +126,10 @@ static void fill_read(struct read *read, struct gds_batch *batch, struct route *
 	read->offset = request->offset;
 	read->length = request->length;
 	read->buffer_offset = request->buffer_offset;
+	read->short_at = request->length;
 	read->user_data = request->user_data;
 	memset(&read->outcome, 0, sizeof(*read) - offsetof(struct read, outcome));
+	read->next = next;
 }
 
 /* Gives back what the reads from `first` on hold of their routes. */
@@ -164,35 +167,53 @@ static int reserve_hold(struct gds_batch *batch)
 	return 0;
 }
 
-/* Notes that `count` reads, which are the batch's last, hold the route. */
-static void note_hold(struct gds_batch *batch, struct route *route, size_t count)
+/* Notes that reads, which are the batch's last, hold their route. */
+static void note_hold(struct gds_batch *batch, const struct batch_hold *hold)
 {
 	struct batch_hold *last = &batch->holds[batch->hold_count];
 
-	if (batch->hold_count > 0 && last[-1].route == route) {
-		last[-1].count += count;
+	if (batch->hold_count > 0 && last[-1].route == hold->route) {
+		last--;
+		last->count += hold->count;
+		last->end = max_u64(last->end, hold->end);
+		last->empties |= hold->empties;
 		return;
 	}
-	*last = (struct batch_hold){ route, batch->count - count, count };
+	*last = *hold;
 	batch->hold_count++;
 }
 
-/* How many requests name the same file and buffer as the first, and lie within both. */
-static size_t fill_streak(struct gds_batch *batch, struct route *route,
-			  const struct gds_request *requests, size_t count)
+/*
+ * The requests that name the same file and buffer as the first, up to one that does
+ * not lie within both. Sets how many there are, and how far they reach.
+ */
+static void fill_streak(struct gds_batch *batch, struct batch_hold *hold,
+			const struct gds_request *request, size_t count)
 {
-	const struct gds_request first = requests[0];
-	const uint64_t bytes = first.buffer->memory->bytes;
-	struct read *reads = batch->reads + batch->count;
-	size_t i = 0;
+	const struct gds_request *requests_end = request + count;
+	const struct gds_file *file = request->file;
+	const struct gds_buffer *buffer = request->buffer;
+	const uint64_t bytes = buffer->memory->bytes;
+	struct read *first = batch->reads + hold->first;
+	struct read *read = first;
+	uint32_t next = (uint32_t)hold->first;
+	uint64_t shortest = UINT64_MAX;
+	uint64_t furthest = 0;
+	uint64_t end;
 
-	while (i < count && requests[i].file == first.file && requests[i].buffer == first.buffer &&
-	       range_fits(requests[i].buffer_offset, requests[i].length, bytes) &&
-	       range_fits(requests[i].offset, requests[i].length, INT64_MAX)) {
-		fill_read(&reads[i], batch, route, &requests[i]);
-		i++;
+	for (; request < requests_end; request++, read++) {
+		end = request->offset + request->length;
+		if (request->file != file || request->buffer != buffer ||
+		    !range_fits(request->buffer_offset, request->length, bytes) ||
+		    (int64_t)(request->offset | end) < 0)
+			break;
+		fill_read(read, batch, hold->route, request, ++next);
+		furthest = max_u64(furthest, end);
+		shortest = min_u64(shortest, request->length);
 	}
-	return i;
+	hold->count = (size_t)(read - first);
+	hold->end = furthest;
+	hold->empties = shortest == 0;
 }
 
 /*
@@ -203,21 +224,27 @@ static int add_streak(struct gds_batch *batch, const struct gds_request *request
 		      size_t *index)
 {
 	const struct gds_request *first = &requests[*index];
-	struct route *route;
-	size_t added;
-	int err = check_request(first, *index);
+	struct batch_hold hold = { .first = batch->count };
+	int err;
 
+	if (!first->file || !first->buffer)
+		return check_request(first, *index);
+	err = reserve_hold(batch);
 	if (!err)
-		err = reserve_hold(batch);
-	if (!err)
-		err = route_get(batch->reader, first->file, first->buffer, batch->path, &route);
+		err = route_get(batch->reader, first->file, first->buffer, batch->path,
+				&hold.route);
 	if (err)
 		return err;
-	added = fill_streak(batch, route, first, count - *index);
-	route_hold(route, added - 1); /* route_get() gave the first */
-	batch->count += added;
-	note_hold(batch, route, added);
-	*index += added;
+	fill_streak(batch, &hold, first, count - *index);
+	if (hold.count == 0) {
+		route_put(hold.route, 1);
+		return check_request(first, *index);
+	}
+	if (hold.count > 1)
+		route_hold(hold.route, hold.count - 1); /* route_get() gave the first */
+	batch->count += hold.count;
+	note_hold(batch, &hold);
+	*index += hold.count;
 	return 0;
 }
 
@@ -284,9 +311,10 @@ static void end_at_once(struct gds_batch *batch, struct read *read, uint64_t now
 }
 
 /* The reads in a row that name a file which cannot be read. Returns how many there are to do. */
-static size_t fail_hold(struct gds_batch *batch, const struct batch_hold *hold, int error,
-			uint64_t now_ns)
+static ssize_t fail_hold(struct gds_batch *batch, const struct batch_hold *hold, int error)
 {
+	const uint64_t now_ns = clock_now_ns();
+
 	for (size_t i = 0; i < hold->count; i++) {
 		struct read *read = &batch->reads[hold->first + i];
 
@@ -298,14 +326,15 @@ static size_t fail_hold(struct gds_batch *batch, const struct batch_hold *hold, 
 }
 
 /* Cuts reads of one file to its size, and puts those that are not empty into the run. */
-static size_t prepare_hold(struct gds_batch *batch, const struct batch_hold *hold,
-			   struct schedule_run *run, uint64_t file_bytes, uint64_t now_ns)
+static ssize_t cut_hold(struct gds_batch *batch, const struct batch_hold *hold,
+			struct schedule_run *run, uint64_t file_bytes)
 {
+	const uint64_t now_ns = clock_now_ns();
 	struct schedule_list list = schedule_list_of(run);
 	struct read *read = &batch->reads[hold->first];
 	struct read *end = read + hold->count;
 	uint32_t index = (uint32_t)hold->first;
-	size_t open = 0;
+	ssize_t open = 0;
 
 	for (; read < end; read++, index++) {
 		if (read->offset >= file_bytes)
@@ -324,32 +353,55 @@ static size_t prepare_hold(struct gds_batch *batch, const struct batch_hold *hol
 	return open;
 }
 
+/*
+ * Puts the reads of one file into the run of its device. Those that lie within the file
+ * are in order as they are, however many. A size that is known serves for them: had the
+ * file become shorter since, the storage would say so. Returns how many there are to do.
+ */
+static ssize_t prepare_hold(struct gds_batch *batch, const struct batch_hold *hold, uint64_t stamp)
+{
+	const struct reader_file *file = hold->route->file;
+	struct schedule_run *run;
+	int64_t file_bytes;
+
+	if (!file)
+		return fail_hold(batch, hold, -EBADF);
+	file_bytes = (int64_t)file_bytes_known(file->file);
+	if (hold->end > (uint64_t)file_bytes)
+		file_bytes = file_bytes_since(file->file, stamp);
+	if (file_bytes < 0)
+		return fail_hold(batch, hold, (int)file_bytes);
+	run = run_on(batch, file->queue);
+	if (!run)
+		return gds_fail_errno(ENOMEM, "cannot submit a batch");
+	if (hold->empties || hold->end > (uint64_t)file_bytes)
+		return cut_hold(batch, hold, run, (uint64_t)file_bytes);
+	schedule_run_append(run, (uint32_t)hold->first, (uint32_t)hold->count);
+	return (ssize_t)hold->count;
+}
+
 /* Sorts the reads by the devices that they are on. Returns how many there are to do. */
 static ssize_t prepare_reads(struct gds_batch *batch)
 {
 	const uint64_t stamp = atomic_fetch_add(&submissions, 1) + 1;
-	const uint64_t now_ns = clock_now_ns();
 	struct counters *counters = &batch->reader->counters;
 	size_t open = 0;
+	uint64_t now_ns;
+	ssize_t added;
 
 	batch->failures = 0;
 	batch->run_count = 0;
-	batch->expires_ns =
-		batch->deadline_ns > UINT64_MAX - now_ns ? UINT64_MAX : now_ns + batch->deadline_ns;
+	if (batch->deadline_ns) {
+		now_ns = clock_now_ns();
+		batch->expires_ns = batch->deadline_ns > UINT64_MAX - now_ns
+					    ? UINT64_MAX
+					    : now_ns + batch->deadline_ns;
+	}
 	for (size_t i = 0; i < batch->hold_count; i++) {
-		const struct batch_hold *hold = &batch->holds[i];
-		const struct reader_file *file = hold->route->file;
-		int64_t file_bytes = file ? file_bytes_since(file->file, stamp) : -EBADF;
-		struct schedule_run *run;
-
-		if (file_bytes < 0) {
-			open += fail_hold(batch, hold, (int)file_bytes, now_ns);
-			continue;
-		}
-		run = run_on(batch, file->queue);
-		if (!run)
-			return gds_fail_errno(ENOMEM, "cannot submit a batch");
-		open += prepare_hold(batch, hold, run, (uint64_t)file_bytes, now_ns);
+		added = prepare_hold(batch, &batch->holds[i], stamp);
+		if (added < 0)
+			return added;
+		open += (size_t)added;
 	}
 	if (batch->count > open) {
 		atomic_fetch_add(&counters->reads_at_once, batch->count - open);

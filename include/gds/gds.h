@@ -543,10 +543,14 @@ GDS_API ssize_t gds_batch_add(struct gds_batch *batch, const struct gds_request 
 			      size_t count);
 
 /*
- * Starts the batch's reads. The caller leaves the destination ranges alone until
- * the batch is complete. A file's size is looked up here. An empty batch is
- * complete at once. -EBUSY for a batch that was submitted and not reset;
- * -ESHUTDOWN where its reader was closed.
+ * Starts the batch's reads; while many others are in flight, some may be handed to the
+ * kernel only with the reader's next call. The caller leaves the destination ranges
+ * alone until the batch is complete. A file's size is looked up here where a read goes
+ * beyond what it was last known to be. A file that has become shorter since then is
+ * read up to its new end, and the rest of the range may be overwritten, unless
+ * gds_file_bytes() has looked the size up in between. An empty batch is complete at
+ * once. -EBUSY for a batch that was submitted and not reset; -ESHUTDOWN where its
+ * reader was closed.
  */
 GDS_API int gds_batch_submit(struct gds_batch *batch);
 
