@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "memory/buffer.h"
+#include "path/hint.h"
 #include "reader.h"
 #include "storage/file.h"
 
@@ -15,6 +16,9 @@
 #include <sys/eventfd.h>
 
 #define FIRST_CAPACITY 16
+
+#define likely(condition)   __builtin_expect(!!(condition), 1)
+#define unlikely(condition) __builtin_expect(!!(condition), 0)
 
 /* Rises with each submission; see file_bytes_since(). */
 static atomic_uint_fast64_t submissions;
@@ -132,22 +136,18 @@ static inline void fill_read(struct read *read, struct gds_batch *batch, struct 
 	read->next = next;
 }
 
-/* Gives back what the reads from `first` on hold of their routes. */
+/* Gives back the routes of the reads from `first` on. */
 static void put_routes(struct gds_batch *batch, size_t first)
 {
 	struct batch_hold *hold;
-	size_t reads;
 
-	while (batch->hold_count > 0) {
+	for (; batch->hold_count > 0; batch->hold_count--) {
 		hold = &batch->holds[batch->hold_count - 1];
-		if (hold->first + hold->count <= first)
-			break;
-		reads = hold->count;
-		hold->count = hold->first < first ? first - hold->first : 0;
-		route_put(hold->route, reads - hold->count);
-		if (hold->count > 0)
-			break;
-		batch->hold_count--;
+		if (hold->first < first) {
+			hold->count = min_u64(hold->count, first - hold->first);
+			return;
+		}
+		route_put(hold->route);
 	}
 }
 
@@ -167,91 +167,113 @@ static int reserve_hold(struct gds_batch *batch)
 	return 0;
 }
 
-/* Notes that reads, which are the batch's last, hold their route. */
-static void note_hold(struct gds_batch *batch, const struct batch_hold *hold)
-{
-	struct batch_hold *last = &batch->holds[batch->hold_count];
+/*
+ * What requests in a row have in common, at hand while they become reads: see
+ * begin_hold(). The hold is the batch's last.
+ */
+struct filling {
+	const struct gds_file *file;
+	const struct gds_buffer *buffer;
+	uint64_t bytes; /* of the buffer */
+	struct route *route;
+	struct batch_hold *hold;
+};
 
-	if (batch->hold_count > 0 && last[-1].route == hold->route) {
-		last--;
-		last->count += hold->count;
-		last->end = max_u64(last->end, hold->end);
-		last->empties |= hold->empties;
-		return;
-	}
-	*last = *hold;
+/* The reads up to `index` belong to the hold. */
+static void end_hold(const struct filling *filling, size_t index)
+{
+	if (filling->hold)
+		filling->hold->count = index - filling->hold->first;
+}
+
+/* The batch's hold of the route from `index` on, for which there is room. */
+static struct batch_hold *hold_route(struct gds_batch *batch, struct route *route, size_t index)
+{
+	struct batch_hold *hold = &batch->holds[batch->hold_count];
+
+	/* Reads may come one by one. */
+	if (batch->hold_count > 0 && hold[-1].route == route)
+		return hold - 1;
+	route_hold(route);
+	*hold = (struct batch_hold){ .route = route, .first = index };
 	batch->hold_count++;
+	return hold;
 }
 
-/*
- * The requests that name the same file and buffer as the first, up to one that does
- * not lie within both. Sets how many there are, and how far they reach.
- */
-static void fill_streak(struct gds_batch *batch, struct batch_hold *hold,
-			const struct gds_request *request, size_t count)
+/* Finds the route of a request, whose file or buffer are others than before. */
+static int begin_hold(struct gds_batch *batch, struct filling *filling,
+		      const struct gds_request *request, size_t index)
 {
-	const struct gds_request *requests_end = request + count;
-	const struct gds_file *file = request->file;
-	const struct gds_buffer *buffer = request->buffer;
-	const uint64_t bytes = buffer->memory->bytes;
-	struct read *first = batch->reads + hold->first;
-	struct read *read = first;
-	uint32_t next = (uint32_t)hold->first;
-	uint64_t shortest = UINT64_MAX;
-	uint64_t furthest = 0;
-	uint64_t end;
-
-	for (; request < requests_end; request++, read++) {
-		end = request->offset + request->length;
-		if (request->file != file || request->buffer != buffer ||
-		    !range_fits(request->buffer_offset, request->length, bytes) ||
-		    (int64_t)(request->offset | end) < 0)
-			break;
-		fill_read(read, batch, hold->route, request, ++next);
-		furthest = max_u64(furthest, end);
-		shortest = min_u64(shortest, request->length);
-	}
-	hold->count = (size_t)(read - first);
-	hold->end = furthest;
-	hold->empties = shortest == 0;
-}
-
-/*
- * The requests from `*index` on that name the same file and buffer: they share
- * one look-up of their route.
- */
-static int add_streak(struct gds_batch *batch, const struct gds_request *requests, size_t count,
-		      size_t *index)
-{
-	const struct gds_request *first = &requests[*index];
-	struct batch_hold hold = { .first = batch->count };
+	struct gds_reader *reader = batch->reader;
+	struct batch_hold *hold;
+	struct route *route;
 	int err;
 
-	if (!first->file || !first->buffer)
-		return check_request(first, *index);
-	err = reserve_hold(batch);
-	if (!err)
-		err = route_get(batch->reader, first->file, first->buffer, batch->path,
-				&hold.route);
-	if (err)
-		return err;
-	fill_streak(batch, &hold, first, count - *index);
-	if (hold.count == 0) {
-		route_put(hold.route, 1);
-		return check_request(first, *index);
+	end_hold(filling, index);
+	if (unlikely(batch->hold_count == batch->hold_capacity)) {
+		err = reserve_hold(batch);
+		if (err)
+			return err;
 	}
-	if (hold.count > 1)
-		route_hold(hold.route, hold.count - 1); /* route_get() gave the first */
-	batch->count += hold.count;
-	note_hold(batch, &hold);
-	*index += hold.count;
+	route = route_hinted(reader, request->file, request->buffer, batch->path);
+	if (likely(route != NULL)) {
+		hold = hold_route(batch, route, index);
+	} else {
+		err = route_get(reader, request->file, request->buffer, batch->path, &route);
+		if (err)
+			return err;
+		hold = hold_route(batch, route, index);
+		route_put(route);
+	}
+	*filling = (struct filling){
+		.file = request->file,
+		.buffer = request->buffer,
+		.bytes = request->buffer->memory->bytes,
+		.route = route,
+		.hold = hold,
+	};
 	return 0;
+}
+
+/* Makes reads of the requests. Those in a row that name the same file and buffer share a hold. */
+static int fill_reads(struct gds_batch *batch, const struct gds_request *requests, size_t count)
+{
+	const struct gds_request *requests_end = requests + count;
+	const struct gds_request *request = requests;
+	struct filling filling = { 0 };
+	uint32_t next = (uint32_t)batch->count;
+	struct read *read = &batch->reads[batch->count];
+	uint64_t end;
+	int err = 0;
+
+	for (; request < requests_end; request++, read++) {
+		if (unlikely(request->file != filling.file || request->buffer != filling.buffer)) {
+			err = request->file && request->buffer
+				      ? begin_hold(batch, &filling, request, next)
+				      : -EINVAL;
+			if (err)
+				break;
+		}
+		end = request->offset + request->length;
+		if (!range_fits(request->buffer_offset, request->length, filling.bytes) ||
+		    (int64_t)(request->offset | end) < 0)
+			break;
+		fill_read(read, batch, filling.route, request, ++next);
+		if (end > filling.hold->end)
+			filling.hold->end = end;
+		if (request->length == 0)
+			filling.hold->empties = true;
+	}
+	end_hold(&filling, next);
+	batch->count = next;
+	if (request < requests_end && (!err || err == -EINVAL))
+		return check_request(request, (size_t)(request - requests)) ?: err;
+	return err;
 }
 
 ssize_t gds_batch_add(struct gds_batch *batch, const struct gds_request *requests, size_t count)
 {
 	size_t before;
-	size_t index = 0;
 	int err;
 
 	if (!batch || (!requests && count))
@@ -264,8 +286,8 @@ ssize_t gds_batch_add(struct gds_batch *batch, const struct gds_request *request
 				       "reset it first");
 	before = batch->count;
 	err = reserve(batch, before + count);
-	while (!err && index < count)
-		err = add_streak(batch, requests, count, &index);
+	if (!err)
+		err = fill_reads(batch, requests, count);
 	if (err) {
 		put_routes(batch, before);
 		batch->count = before;

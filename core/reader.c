@@ -335,8 +335,8 @@ static uint32_t completions_to_gather(const struct gds_reader *reader)
 		return 1;
 	gather = scheduler_gather(&reader->scheduler);
 	if (batch)
-		gather = (uint32_t)min_u64(gather, atomic_load_explicit(&batch->open,
-									memory_order_relaxed));
+		gather = (uint32_t)min_u64(
+			gather, atomic_load_explicit(&batch->open, memory_order_relaxed));
 	return gather;
 }
 

@@ -92,7 +92,7 @@ struct gds_batch {
 	struct schedule_run only; /* where one is enough */
 	struct batch_hold {
 		struct route *route;
-		size_t first; /* of the reads in a row that have this route, and hold it */
+		size_t first; /* of the reads in a row that have this route */
 		size_t count;
 		uint64_t end; /* in the file, of the read that reaches the furthest */
 		bool empties; /* there are reads of nothing */
@@ -200,7 +200,7 @@ struct gds_reader {
 	const struct gds_batch *awaited; /* what it waits for, or NULL */
 	uint32_t queued;                 /* operations that the lane has, and the kernel has not */
 	uint32_t put_off;                /* submissions since the lane was entered */
-	struct reader_file *active; /* files that are read from below */
+	struct reader_file *active;      /* files that are read from below */
 	struct reader_volumes *volumes;
 	struct reader_target *targets; /* below files */
 	struct dmabuf_map *maps;

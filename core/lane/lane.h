@@ -53,7 +53,7 @@ struct lane_read {
  */
 struct lane_completion {
 	uint64_t token;
-	int32_t result; /* bytes, or a negative errno */
+	int32_t result;  /* bytes, or a negative errno */
 	uint32_t unused; /* so that io_uring's can be looked at where they are */
 };
 

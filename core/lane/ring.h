@@ -17,7 +17,7 @@ struct lane_ring {
 };
 
 /* In the number of a file: a slot, not a descriptor. It becomes the entry's flag. */
-#define FILE_IN_SLOT    (1u << FILE_IN_SLOT_BIT)
+#define FILE_IN_SLOT     (1u << FILE_IN_SLOT_BIT)
 #define FILE_IN_SLOT_BIT 31
 _Static_assert(IOSQE_FIXED_FILE == 1, "the flag is the lowest bit");
 

@@ -57,28 +57,6 @@ static void say_not_registered(struct gds_path_verdict *verdict, int error)
 /* For those who change hints. */
 static pthread_mutex_t hints_lock = PTHREAD_MUTEX_INITIALIZER;
 
-/*
- * The hint, if it is of this request, and is not being changed. Then its route is in use
- * as long as file, buffer and reader are, which the caller has to see to: a route that is
- * retired is taken out first. The version is looked at last, so that nothing but what
- * belongs together is believed.
- */
-static inline struct route *hinted(struct gds_reader *reader, struct gds_file *file,
-				   const struct gds_buffer *buffer, enum gds_path pinned)
-{
-	struct route_hint *hint = &file->hint;
-	unsigned version = atomic_load_explicit(&hint->version, memory_order_acquire);
-	struct route *route = atomic_load_explicit(&hint->route, memory_order_acquire);
-
-	if (version % 2 != 0 ||
-	    atomic_load_explicit(&hint->reader, memory_order_acquire) != reader ||
-	    atomic_load_explicit(&hint->buffer, memory_order_acquire) != buffer ||
-	    atomic_load_explicit(&hint->pinned, memory_order_acquire) != pinned ||
-	    atomic_load_explicit(&hint->version, memory_order_relaxed) != version)
-		return NULL;
-	return route;
-}
-
 /* NULL for a reader: none. Hints lock held. */
 static void change_hint(struct route_hint *hint, struct gds_reader *reader,
 			struct gds_buffer *buffer, enum gds_path pinned, struct route *route)
@@ -126,7 +104,7 @@ static void retire_route(struct gds_reader *reader, struct route **link)
 	route->file = NULL;
 	route->buffer = NULL;
 	reader_unlock(reader);
-	route_put(route, 1);
+	route_put(route);
 }
 
 static void detach_file(struct attachment *attachment)
@@ -699,11 +677,6 @@ int route_get(struct gds_reader *reader, struct gds_file *file, struct gds_buffe
 	struct route_request request = { .file = file, .buffer = buffer, .pinned = pinned };
 	int err = 0;
 
-	*route = hinted(reader, file, buffer, pinned);
-	if (*route) {
-		route_hold(*route, 1);
-		return 0;
-	}
 	request.route = find_route(reader, &request);
 	if (!request.route)
 		err = reader_run(reader, make_route, &request);
@@ -713,14 +686,9 @@ int route_get(struct gds_reader *reader, struct gds_file *file, struct gds_buffe
 	return err;
 }
 
-void route_hold(struct route *route, size_t references)
+void route_put(struct route *route)
 {
-	atomic_fetch_add(&route->references, references);
-}
-
-void route_put(struct route *route, size_t references)
-{
-	if (references && atomic_fetch_sub(&route->references, references) == references)
+	if (atomic_fetch_sub(&route->references, 1) == 1)
 		free(route);
 }
 

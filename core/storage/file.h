@@ -16,9 +16,8 @@ struct gds_reader;
 struct route;
 
 /*
- * The route that was looked up last, so that the next look-up takes no lock. Kept by
- * path/route.c. The version is odd while it is being changed, and has changed since
- * where a look at it was torn.
+ * The route that was looked up last: see path/hint.h. Kept by path/route.c. The version
+ * is odd while it is being changed, and has changed since where a look at it was torn.
  */
 struct route_hint {
 	atomic_uint version;

@@ -340,8 +340,9 @@ static bool issue_streak(struct disk *disk)
 {
 	struct schedule_run *run;
 	struct read *reads[64];
-	uint32_t count = scheduler_take(&world.scheduler, &disk->queue,
-					(uint32_t)random_between(&world.random, 1, 64), reads, &run);
+	uint32_t count =
+		scheduler_take(&world.scheduler, &disk->queue,
+			       (uint32_t)random_between(&world.random, 1, 64), reads, &run);
 
 	for (uint32_t i = 0; i < count; i++) {
 		struct schedule_op op = {
