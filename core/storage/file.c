@@ -194,6 +194,7 @@ int gds_file_open(struct gds_file **file_out, const char *path)
 	if (err)
 		goto out;
 	file->on = file->block_device ? status.st_rdev : status.st_dev;
+	atomic_init(&file->bytes, file->block_device ? 0 : (uint64_t)status.st_size);
 	*file_out = file;
 	return 0;
 out:
