@@ -260,6 +260,7 @@ static bool take_inbox(struct gds_reader *reader, bool sleep)
 	cancels = list_cancels(reader);
 	sleep = sleep && !reader->commands && !reader->claims;
 	reader->asleep = sleep;
+	reader->alone = !reader->sleepers;
 	reader_unlock(reader);
 
 	for (; batch; batch = next) {
@@ -301,6 +302,13 @@ static bool serves_event_loop(const struct gds_reader *reader)
 	return reader->notify && !(reader->options.flags & GDS_READER_PROGRESS_THREAD);
 }
 
+static int enter_lane(struct gds_reader *reader, uint64_t wait_ns, uint32_t gather)
+{
+	reader->queued = 0;
+	reader->put_off = 0;
+	return reader->lane->ops->enter(reader->lane, wait_ns, gather);
+}
+
 /*
  * An event loop comes again when the lane tells of completions. So what this turn
  * made room for must be in the lane before it ends; and since no descriptor tells
@@ -309,17 +317,32 @@ static bool serves_event_loop(const struct gds_reader *reader)
 static void hand_over_rest(struct gds_reader *reader)
 {
 	operations_issue(reader);
-	reader->lane->ops->enter(reader->lane, 0);
+	enter_lane(reader, 0, 1);
 	if (operations_copying(reader) || reader->held_first)
 		eventfd_write(reader->eventfd, 1);
 }
 
-int reader_drive(struct gds_reader *reader, uint64_t wait_ns)
+/*
+ * How many completions are worth waiting for at once: no more than a batch that is
+ * waited for lacks, and one where other threads wait for others.
+ */
+static uint32_t completions_to_gather(const struct gds_reader *reader)
 {
-	bool copying;
-	size_t landed;
-	int err;
+	const struct gds_batch *batch = reader->awaited;
+	uint32_t gather;
 
+	if (!reader->alone)
+		return 1;
+	gather = scheduler_gather(&reader->scheduler);
+	if (batch)
+		gather = (uint32_t)min_u64(
+			gather, atomic_load_explicit(&batch->open, memory_order_relaxed));
+	return gather;
+}
+
+/* The first half of a turn. Returns how long it may sleep: at most `wait_ns`. */
+static uint64_t begin_turn(struct gds_reader *reader, uint64_t wait_ns)
+{
 	if (!take_inbox(reader, wait_ns > 0))
 		wait_ns = 0;
 	reader->now_ns = clock_now_ns();
@@ -328,27 +351,67 @@ int reader_drive(struct gds_reader *reader, uint64_t wait_ns)
 	deadlines_check(reader);
 	operations_issue(reader);
 	if (reader->completed)
-		wait_ns = 0;
+		return 0;
 	if (wait_ns && reader->next_deadline_ns != UINT64_MAX)
 		wait_ns = min_u64(wait_ns, reader->next_deadline_ns - reader->now_ns);
-	wait_ns = operations_patience(reader, wait_ns);
+	return operations_patience(reader, wait_ns);
+}
+
+static int finish_turn(struct gds_reader *reader, uint64_t wait_ns)
+{
+	bool copying;
+	size_t landed;
+	int err;
 
 	if (reader->active && reader->staying)
 		below_take_leases(reader);
 	/* Copies are short, and the lane goes on meanwhile: wait for them first. */
 	copying = operations_copying(reader);
-	err = reader->lane->ops->enter(reader->lane, copying ? 0 : wait_ns);
+	if (copying)
+		err = enter_lane(reader, 0, 1);
+	else
+		err = enter_lane(reader, wait_ns, wait_ns ? completions_to_gather(reader) : 1);
 	landed = operations_reap(reader);
 	if (copying || operations_copying(reader))
 		operations_copied(reader, landed ? 0 : min_u64(wait_ns, COPY_WAIT_NS));
 	operations_show(reader);
 	if (serves_event_loop(reader))
 		hand_over_rest(reader);
-	operations_count(reader);
+	if (landed)
+		operations_count(reader);
 	if (reader->active)
 		below_give_leases(reader, !reader->staying);
 	complete_batches(reader);
 	return err;
+}
+
+int reader_drive(struct gds_reader *reader, uint64_t wait_ns)
+{
+	return finish_turn(reader, begin_turn(reader, wait_ns));
+}
+
+/*
+ * Whether the lane need not be entered for what was just submitted. While many more
+ * operations are in flight a few may wait for one another, and for a later call: a
+ * system call for each of many small batches would cost more than their reads.
+ */
+static bool can_put_off(struct gds_reader *reader)
+{
+	uint32_t gather;
+
+	if (reader->completed || reader->notify || reader->active)
+		return false;
+	gather = scheduler_gather(&reader->scheduler);
+	return reader->queued < gather && ++reader->put_off < gather;
+}
+
+/* A turn for what was submitted, or the first half of one. */
+static void drive_submitted(struct gds_reader *reader)
+{
+	uint64_t wait_ns = begin_turn(reader, 0);
+
+	if (!can_put_off(reader))
+		finish_turn(reader, wait_ns);
 }
 
 static bool run_commands(struct gds_reader *reader)
@@ -396,7 +459,9 @@ int reader_wait(struct gds_reader *reader, struct gds_batch *batch, uint64_t dea
 		if (now_ns >= deadline_ns)
 			err = -ETIMEDOUT;
 		reader->staying = true;
+		reader->awaited = batch;
 		err = reader_drive(reader, err ? 0 : deadline_ns - now_ns) ?: err;
+		reader->awaited = NULL;
 		reader->staying = false;
 		if (reader->active && (err || atomic_load(&batch->open) == 0))
 			below_give_leases(reader, true);
@@ -409,8 +474,8 @@ int reader_wait(struct gds_reader *reader, struct gds_batch *batch, uint64_t dea
 	return err;
 }
 
-/* Drives one turn, if no one else does. */
-static void nudge(struct gds_reader *reader)
+/* Drives one turn, if no one else does; no more of one than there is need for. */
+static void nudge(struct gds_reader *reader, bool submitted)
 {
 	reader_lock(reader);
 	/* A batch may outlive its reader, whose lane is gone by then. */
@@ -425,7 +490,10 @@ static void nudge(struct gds_reader *reader)
 	}
 	reader->driving = true;
 	reader_unlock(reader);
-	reader_drive(reader, 0);
+	if (submitted)
+		drive_submitted(reader);
+	else
+		reader_drive(reader, 0);
 	reader_lock(reader);
 	stop_driving(reader);
 	reader_unlock(reader);
@@ -433,7 +501,7 @@ static void nudge(struct gds_reader *reader)
 
 void reader_poll(struct gds_reader *reader)
 {
-	nudge(reader);
+	nudge(reader, false);
 }
 
 bool reader_closed(struct gds_reader *reader)
@@ -461,7 +529,7 @@ int reader_submit(struct gds_reader *reader, struct gds_batch *batch)
 	reader_unlock(reader);
 	if (closed)
 		return gds_fail(ESHUTDOWN, "gds_batch_submit: the batch's reader was closed");
-	nudge(reader);
+	nudge(reader, true);
 	return 0;
 }
 
@@ -473,7 +541,7 @@ void reader_cancel(struct gds_reader *reader, struct gds_batch *batch)
 		reader->cancels = true;
 	}
 	reader_unlock(reader);
-	nudge(reader);
+	nudge(reader, false);
 }
 
 static bool any_in_flight_uses(struct gds_reader *reader, const struct attachment *attachment)

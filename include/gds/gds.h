@@ -841,8 +841,11 @@ GDS_API ssize_t gds_batch_add(struct gds_batch *batch, const struct gds_request 
 /**
  * Starts a batch's reads.
  *
- * The caller leaves the destination ranges alone until the batch is complete. A file's size is
- * looked up here. An empty batch is complete at once.
+ * While many others are in flight, some may be handed to the kernel only with the reader's next
+ * call. The caller leaves the destination ranges alone until the batch is complete. A file's size
+ * is looked up here where a read goes beyond what it was last known to be. A file that has become
+ * shorter since then is read up to its new end, and the rest of the range may be overwritten,
+ * unless gds_file_bytes() has looked the size up in between. An empty batch is complete at once.
  *
  * @return 0, or a negative errno; how each read fared is told by gds_batch_result()
  * @retval -EBUSY the batch was submitted, and not reset
