@@ -201,8 +201,8 @@ struct gds_reader {
 	/* Complete, but that the device's work is to see what they brought: see operation.c. */
 	struct read *arrived[ARRIVALS_AT_ONCE];
 	size_t arrived_count; /* 0 between turns */
-	bool staying;           /* the thread that drives will go on until something is complete */
-	bool alone;             /* no other thread waits for what it drives */
+	bool staying;         /* the thread that drives will go on until something is complete */
+	bool alone;           /* no other thread waits for what it drives */
 	const struct gds_batch *awaited; /* what it waits for, or NULL */
 	uint32_t queued;                 /* operations that the lane has, and the kernel has not */
 	uint32_t put_off;                /* submissions since the lane was entered */
