@@ -620,7 +620,8 @@ class Reader:
     """One engine that reads: an I/O lane, a scheduler and staging memory.
 
     lane             "auto", "uring" or "threads"
-    queue_depth      most operations in flight, 1 to 4096; default 64
+    queue_depth      most operations in flight on each drive, 1 to 4096; 0, the default: as
+                     many as saturate it, found by measuring
     threads          of the thread lane, 1 to 256; default 8
     transfer_bytes   most bytes of one operation, 4 KiB to 64 MiB; default 1 MiB
     staging_bytes    host memory for the bounce path and edges; default 64 MiB
