@@ -201,9 +201,12 @@ class Declared:
             raise PageError(f"{self.name}: its comment has no @return")
 
     def mentions(self, known):
-        """Names of others that its declaration or its comment has."""
+        """Pages of others that its declaration or its comment names, if only by a value."""
+        values = {part.findtext("name"): other.name for other in known.values()
+                  if other.kind == "enum" for part, _ in other.parts}
         names = re.findall(r"\b(?:gds|GDS)_\w+", " ".join(self.element.itertext()))
-        return sorted({name for name in names if name in known} - {self.name})
+        found = {values.get(name, name) for name in names}
+        return sorted(found & set(known) - {self.name})
 
 
 def header_of(element):

@@ -273,7 +273,7 @@ GDS_API void gds_reader_close(struct gds_reader *reader);
  * struct pollfd wanted = { .fd = gds_reader_eventfd(reader), .events = POLLIN };
  * uint64_t counter;
  *
- * while (gds_batch_poll(batch) > 0)
+ * while (wanted.fd >= 0 && gds_batch_poll(batch) > 0)
  *	if (poll(&wanted, 1, -1) > 0 && read(wanted.fd, &counter, sizeof(counter)) < 0)
  *		break;
  * @endcode

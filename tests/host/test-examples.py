@@ -108,7 +108,8 @@ class StreamShards(ExampleTest):
                 self.assertEqual(carried, sum(size for _, size in shards.values()))
 
     def test_says_what_is_wrong(self):
-        self.assertIn("Usage", self.run_example("stream-shards", status=2))
+        for arguments in ([], ["--device"], ["--device", "host"]):
+            self.assertIn("Usage", self.run_example("stream-shards", *arguments, status=2))
         self.assertIn("/nonexistent/shard", self.run_example(
             "stream-shards", "--device", "host", "/nonexistent/shard", status=1))
         self.assertIn("no backend", self.run_example(
@@ -131,6 +132,10 @@ class CustomBackend(ExampleTest):
         path = self.path("data", b"data")
         self.assertIn("no device memfd:x",
                       self.run_example("custom-backend", "memfd:x", path, status=1))
+        self.assertIn("there is nothing to read",
+                      self.run_example("custom-backend", "memfd", self.path("empty", b""), status=1))
+        for most in ("0", "12x", "-1", ""):
+            self.assertIn("Usage", self.run_example("custom-backend", "memfd", path, most, status=2))
         self.assertIn("not of a registered backend",
                       self.run_example("custom-backend", "host", path, status=1))
 
