@@ -280,7 +280,8 @@ GDS_API int gds_device_list(int (*visit)(const char *backend, const struct gds_d
  * TEXT is a part of the device's description, whatever its case: "vulkan:0",
  * "vulkan:llvmpipe", "cuda:0", "host".
  * Errors: -ENODEV where there is no such device or no driver; -EINVAL for an
- * unknown backend.
+ * unknown backend; -EACCES without the right to the device's node; -EBUSY for a
+ * device that one program alone can have and another has.
  *
  * With GDS_VULKAN_VALIDATE=1 in the environment, Vulkan devices are opened with the
  * Khronos validation layer, if it is installed; its messages go to the log.
@@ -335,7 +336,8 @@ enum gds_buffer_flag {
 /*
  * Allocates `bytes` of the device's memory. `flags` are of enum gds_buffer_flag.
  * The contents are undefined.
- * Errors: -ENOMEM where the device has no room; -EINVAL for zero bytes.
+ * Errors: -ENOMEM where the device has no room; -EINVAL for zero bytes; -EOPNOTSUPP
+ * where it has no memory of the kind that `flags` ask for.
  */
 GDS_API int gds_buffer_alloc(struct gds_buffer **buffer, struct gds_device *device, uint64_t bytes,
 			     uint32_t flags);
@@ -480,7 +482,10 @@ GDS_API int64_t gds_file_bytes(struct gds_file *file);
 
 /* ---- Reads ------------------------------------------------------------------ */
 
-/* One read: `length` bytes at `offset` of `file` to `buffer_offset` of `buffer`. */
+/*
+ * One read: `length` bytes at `offset` of `file` to `buffer_offset` of `buffer`. As the
+ * results, requests come in arrays: these structures do not grow.
+ */
 struct gds_request {
 	struct gds_file *file;
 	struct gds_buffer *buffer;
