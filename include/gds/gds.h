@@ -418,6 +418,7 @@ GDS_API int gds_device_list(int (*visit)(const char *backend, const struct gds_d
  * @retval -ENODEV there is no such device, or no driver for it
  * @retval -ENOTSUP the device or its driver lacks what is needed, or this build has no such backend
  * @retval -EACCES the process may not open the device; errors of open(2) are passed on
+ * @retval -EBUSY one program alone can have the device, and another has it
  * @retval -ENOMEM there is no memory
  */
 GDS_API int gds_device_open(struct gds_device **device, const char *name);
@@ -744,7 +745,11 @@ GDS_API int64_t gds_file_bytes(struct gds_file *file);
  * @{
  */
 
-/** One read: `length` bytes at `offset` of `file` to `buffer_offset` of `buffer`. */
+/**
+ * One read: `length` bytes at `offset` of `file` to `buffer_offset` of `buffer`.
+ *
+ * As the results, requests come in arrays: these structures do not grow.
+ */
 struct gds_request {
 	struct gds_file *file;     /**< to read from */
 	struct gds_buffer *buffer; /**< to read into */

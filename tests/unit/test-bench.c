@@ -79,6 +79,7 @@ static void times_have_units(void **state)
 	assert_non_null(duration_parse("-1", &value));
 	assert_non_null(duration_parse("", &value));
 	assert_non_null(duration_parse("1e300", &value));
+	assert_non_null(duration_parse("0x10", &value));
 }
 
 static void sizes_print_as_they_are_read(void **state)
