@@ -254,7 +254,19 @@ struct half {
 	struct gds_reader *reader;
 	unsigned first;
 	unsigned rounds;
+	unsigned failed; /* reads; a thread of its own may assert nothing */
 };
+
+static unsigned count_failed(struct gds_batch *batch, unsigned count)
+{
+	struct gds_result result;
+	unsigned failed = 0;
+
+	for (unsigned i = 0; i < count; i++)
+		failed += gds_batch_result(batch, i, &result) || result.bytes != PIECE ||
+			  result.path_bytes[GDS_PATH_DMABUF] != PIECE;
+	return failed;
+}
 
 static void *read_half(void *argument)
 {
@@ -264,8 +276,8 @@ static void *read_half(void *argument)
 		struct gds_batch *batch =
 			submit_load(half->reader, half->rig, half->first, READS / 2);
 
-		must(gds_batch_wait(batch, -1));
-		assert_int_equal(judge(half->rig, batch, half->first, READS / 2), 0);
+		half->failed += gds_batch_wait(batch, -1) != 0;
+		half->failed += count_failed(batch, READS / 2);
 		gds_batch_destroy(batch);
 	}
 	return NULL;
@@ -284,12 +296,13 @@ static void two_readers_share_a_buffer_and_one_may_go(void **state)
 	open_rig_of(&rig, "udmabuf", READS * PIECE);
 	fill_buffer(&rig, 0x6d);
 	must(gds_reader_open(&other, NULL));
-	halves[0] = (struct half){ &rig, rig.reader, 0, 60 };
-	halves[1] = (struct half){ &rig, other, READS / 2, 20 };
+	halves[0] = (struct half){ &rig, rig.reader, 0, 60, 0 };
+	halves[1] = (struct half){ &rig, other, READS / 2, 20, 0 };
 	assert_int_equal(pthread_create(&thread, NULL, read_half, &halves[0]), 0);
 	read_half(&halves[1]);
 	gds_reader_close(other);
 	pthread_join(thread, NULL);
+	assert_int_equal(halves[0].failed + halves[1].failed, 0);
 	for (unsigned i = 0; i < READS; i++)
 		rig_check(&rig, (uint64_t)i * PIECE, PIECE, (uint64_t)i * PIECE);
 	close_rig(&rig);
