@@ -482,11 +482,11 @@ static void fill_plain_op(struct op *op)
 }
 
 /*
- * Starts a read as an operation straight into host pages. No more of that is set than
- * goes well with it: see fill_plain_op().
+ * Makes an operation straight into host pages of a read. No more of it is set than
+ * goes well with it: see fill_plain_op(). Returns what the lane is to do.
  */
-static inline void start_plain(struct gds_reader *reader, struct lane *lane, struct op *op,
-			       struct read *read)
+static inline struct lane_read start_plain(struct op *op, struct schedule_run *run,
+					   struct read *read, uint64_t now_ns)
 {
 	const struct route *route = read->route;
 	const struct lane_read lane_read = {
@@ -498,14 +498,42 @@ static inline void start_plain(struct gds_reader *reader, struct lane *lane, str
 		.buffer = route->buffer->slots[read->buffer_offset / SLICE_BYTES],
 	};
 
-	read->outcome.issued_ns = reader->now_ns;
+	read->outcome.issued_ns = now_ns;
 	read->first_path = GDS_PATH_MAPPED;
+	op->run = run;
 	op->io.length = lane_read.length;
 	op->read = read;
 	op->plain = true;
 	op->in_lane = true;
 	op->file_slot = lane_read.file;
-	lane_queue(lane, &lane_read);
+	return lane_read;
+}
+
+/* Starts the reads, for which there are free operations. Returns the next free one. */
+static struct op *start_streak(struct gds_reader *reader, struct schedule_run *run,
+			       struct read **reads, uint32_t count)
+{
+	const uint64_t now_ns = reader->now_ns;
+	struct lane *lane = reader->lane;
+	struct op *op = reader->free_ops;
+	struct lane_read lane_read;
+	struct lane_ring ring;
+
+	if (lane->ring) {
+		ring = *lane->ring; /* which no write can be suspected to change */
+		for (uint32_t i = 0; i < count; i++, op = op->next) {
+			lane_read = start_plain(op, run, reads[i], now_ns);
+			lane_ring_put(&ring, &lane_read);
+		}
+		*lane->ring = ring;
+		return op;
+	}
+	for (uint32_t i = 0; i < count; i++, op = op->next) {
+		struct lane_read queued = start_plain(op, run, reads[i], now_ns);
+
+		lane->ops->queue(lane, &queued);
+	}
+	return op;
 }
 
 /*
@@ -515,8 +543,6 @@ static inline void start_plain(struct gds_reader *reader, struct lane *lane, str
 static uint32_t issue_streak(struct gds_reader *reader, struct reader_queue *queue, uint32_t most)
 {
 	struct read *reads[STREAK_MOST];
-	struct lane *lane = reader->lane;
-	struct op *op = reader->free_ops;
 	struct schedule_run *run;
 	uint32_t count;
 
@@ -524,11 +550,7 @@ static uint32_t issue_streak(struct gds_reader *reader, struct reader_queue *que
 	count = scheduler_take(&reader->scheduler, &queue->schedule, most, reads, &run);
 	if (count == 0)
 		return 0;
-	for (uint32_t i = 0; i < count; i++, op = op->next) {
-		op->run = run;
-		start_plain(reader, lane, op, reads[i]);
-	}
-	reader->free_ops = op;
+	reader->free_ops = start_streak(reader, run, reads, count);
 	reader->free_count -= count;
 	reader->queued += count;
 	counter_add(&queue->counters.operations, count);
@@ -869,9 +891,14 @@ static void finish_landing(struct gds_reader *reader, struct op *op, int result)
 		account_op(reader, op);
 }
 
+static struct op *op_of(const struct lane_completion *completion)
+{
+	return (struct op *)(uintptr_t)completion->token;
+}
+
 static void land(struct gds_reader *reader, const struct lane_completion *completion)
 {
-	struct op *op = (struct op *)(uintptr_t)completion->token;
+	struct op *op = op_of(completion);
 
 	if (op->plain)
 		fill_plain_op(op);
@@ -955,78 +982,78 @@ static void settle_held(struct gds_reader *reader)
 	}
 }
 
-/* What landed of one run in a row, not counted yet. */
-struct landed {
-	struct schedule_run *run; /* NULL: nothing */
-	struct gds_batch *batch;
-	uint32_t reads;
-	uint64_t bytes;
-	uint64_t ns;
-};
-
-static void count_landed(struct gds_reader *reader, struct landed *landed)
+/* Counts reads of the run that have landed, all of them whole and good. */
+static void count_landed(struct gds_reader *reader, struct schedule_run *run,
+			 struct gds_batch *batch, uint32_t reads, uint64_t bytes, uint64_t ns)
 {
-	struct schedule_run *run = landed->run;
+	struct reader_queue *queue = (struct reader_queue *)run->device;
 	struct counters *counters = &reader->counters;
-	struct reader_queue *queue;
 
-	if (!run)
-		return;
-	queue = (struct reader_queue *)run->device;
-	schedule_run_landed(&reader->scheduler, run, landed->reads, landed->bytes);
-	reader->free_count += landed->reads;
-	counter_add(&counters->path_bytes[GDS_PATH_MAPPED], landed->bytes);
-	counter_add(&counters->class_reads[run->class], landed->reads);
-	counter_add(&counters->class_bytes[run->class], landed->bytes);
-	counter_add(&counters->class_ns[run->class], landed->ns);
-	counter_add(&queue->counters.reads, landed->reads);
-	counter_add(&queue->counters.bytes, landed->bytes);
-	close_reads(reader, landed->batch, landed->reads);
-	*landed = (struct landed){ 0 };
+	schedule_run_landed(&reader->scheduler, run, reads, bytes);
+	reader->free_count += reads;
+	counter_add(&counters->path_bytes[GDS_PATH_MAPPED], bytes);
+	counter_add(&counters->class_reads[run->class], reads);
+	counter_add(&counters->class_bytes[run->class], bytes);
+	counter_add(&counters->class_ns[run->class], ns);
+	counter_add(&queue->counters.reads, reads);
+	counter_add(&queue->counters.bytes, bytes);
+	close_reads(reader, batch, reads);
 }
 
 /*
- * A read that came as a whole, straight into host pages that the device sees: does all
- * that land() would. False where the operation is another.
+ * Lands reads of one run that came as a whole, straight into host pages that the device
+ * sees: does all that land() would. Returns how many there were before another.
  */
-static inline bool land_plain(struct gds_reader *reader, const struct lane_completion *completion,
-			      struct landed *landed)
+static uint32_t land_streak(struct gds_reader *reader, const struct lane_completion *first,
+			    const struct lane_completion *end)
 {
-	struct op *op = (struct op *)(uintptr_t)completion->token;
-	struct read *read = op->read;
+	const struct lane_completion *completion = first;
+	struct schedule_run *run = op_of(first)->run;
+	struct gds_batch *batch = op_of(first)->read->batch;
+	const uint64_t now_ns = reader->now_ns;
+	struct op *free_ops = reader->free_ops;
+	uint64_t bytes = 0;
+	uint64_t ns = 0;
+	uint32_t landed;
 
-	if (unlikely(!op->plain || completion->result != (int32_t)op->io.length || read->error))
-		return false;
-	if (unlikely(op->run != landed->run)) {
-		count_landed(reader, landed);
-		landed->run = op->run;
-		landed->batch = read->batch;
+	for (; completion < end; completion++) {
+		struct op *op = op_of(completion);
+		struct read *read = op->read;
+
+		if (unlikely(!op->plain || completion->result != (int32_t)op->io.length ||
+			     read->error || op->run != run))
+			break;
+		bytes += op->io.length;
+		ns += now_ns - read->outcome.issued_ns;
+		op->in_lane = false;
+		op->next = free_ops;
+		free_ops = op;
+		read->outcome.path_bytes[GDS_PATH_MAPPED - 1] = op->io.length;
+		read->operations = 0;
+		read->outcome.completed_ns = now_ns;
+		atomic_store_explicit(&read->done, true, memory_order_release);
 	}
-	landed->reads++;
-	landed->bytes += op->io.length;
-	landed->ns += reader->now_ns - read->outcome.issued_ns;
-	op->in_lane = false;
-	op->next = reader->free_ops;
-	reader->free_ops = op;
-	read->outcome.path_bytes[GDS_PATH_MAPPED - 1] = op->io.length;
-	read->operations = 0;
-	read->outcome.completed_ns = reader->now_ns;
-	atomic_store_explicit(&read->done, true, memory_order_release);
-	return true;
+	landed = (uint32_t)(completion - first);
+	if (landed == 0)
+		return 0;
+	reader->free_ops = free_ops;
+	count_landed(reader, run, batch, landed, bytes, ns);
+	return landed;
 }
 
-static void land_all(struct gds_reader *reader, const struct lane_completion *completions,
+static void land_all(struct gds_reader *reader, const struct lane_completion *completion,
 		     size_t count)
 {
-	struct landed landed = { 0 };
+	const struct lane_completion *end = completion + count;
+	uint32_t landed;
 
-	for (size_t i = 0; i < count; i++) {
-		if (likely(land_plain(reader, &completions[i], &landed)))
+	for (; completion < end; completion += landed) {
+		landed = land_streak(reader, completion, end);
+		if (landed > 0)
 			continue;
-		count_landed(reader, &landed);
-		land(reader, &completions[i]);
+		land(reader, completion);
+		landed = 1;
 	}
-	count_landed(reader, &landed);
 }
 
 size_t operations_reap(struct gds_reader *reader)

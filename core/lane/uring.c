@@ -650,23 +650,23 @@ static size_t uring_reap(struct lane *base, const struct lane_completion **compl
 {
 	struct uring_lane *lane = to_uring(base);
 	bool had_internal = false;
-	const struct lane_completion *first;
-	uint32_t tail;
+	const struct lane_completion *next;
+	const struct lane_completion *end;
+	uint32_t at;
 	uint32_t most;
-	uint32_t count = 0;
 
 	return_reaped(lane);
 	if (!can_reap(lane, &had_internal))
 		return 0;
-	tail = io_uring_smp_load_acquire(lane->cq_ktail);
-	first = (const struct lane_completion *)&lane->cqes[lane->cq_head & lane->cq_mask];
-	most = (uint32_t)min_u64(tail - lane->cq_head,
-				 lane->cq_mask + 1 - (lane->cq_head & lane->cq_mask));
-	while (count < most && likely(first[count].token <= LANE_TOKEN_MAX))
-		count++;
-	lane->cq_head += count;
-	*completions = first;
-	return count;
+	at = lane->cq_head & lane->cq_mask;
+	most = io_uring_smp_load_acquire(lane->cq_ktail) - lane->cq_head;
+	next = (const struct lane_completion *)&lane->cqes[at];
+	end = next + min_u64(most, lane->cq_mask + 1 - at);
+	*completions = next;
+	while (next < end && likely(next->token <= LANE_TOKEN_MAX))
+		next++;
+	lane->cq_head += (uint32_t)(next - *completions);
+	return (size_t)(next - *completions);
 }
 
 /* ---- Waiting ------------------------------------------------------------------- */
