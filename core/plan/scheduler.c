@@ -336,8 +336,8 @@ static struct read *take(struct schedule_run *run, struct read *read)
 
 static bool are_neighbours(const struct read *read, const struct read *next)
 {
-	return next->buffer_offset == read_place_end(read) &&
-	       next->offset == read->offset + read->length && next->limits == read->limits;
+	return next->offset == read->offset + read->length &&
+	       next->buffer_offset == read_place_end(read) && next->limits == read->limits;
 }
 
 /*
