@@ -17,9 +17,6 @@
 
 #define FIRST_CAPACITY 16
 
-#define likely(condition)   __builtin_expect(!!(condition), 1)
-#define unlikely(condition) __builtin_expect(!!(condition), 0)
-
 /* Rises with each submission that looks at a file; see file_bytes_since(). */
 static atomic_uint_fast64_t submissions;
 

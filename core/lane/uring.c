@@ -58,9 +58,6 @@
 #define TOKEN_CANCEL (LANE_TOKEN_MAX + 1)
 #define TOKEN_WAKE   (LANE_TOKEN_MAX + 2)
 
-#define likely(condition)   __builtin_expect(!!(condition), 1)
-#define unlikely(condition) __builtin_expect(!!(condition), 0)
-
 /* A stack of the numbers that are free. */
 struct slots {
 	uint32_t *free;
