@@ -176,11 +176,12 @@ struct filling {
 	struct batch_hold *hold;
 };
 
-/* The reads up to `index` belong to the hold. */
-static void end_hold(const struct filling *filling, size_t index)
+/* The reads up to `index` belong to the hold, which may move from here on. */
+static void end_hold(struct filling *filling, size_t index)
 {
 	if (filling->hold)
 		filling->hold->count = index - filling->hold->first;
+	filling->hold = NULL;
 }
 
 /* The batch's hold of the route from `index` on, for which there is room. */

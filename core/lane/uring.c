@@ -546,9 +546,13 @@ static void return_reaped(struct uring_lane *lane)
 	io_uring_smp_store_release(lane->cq_khead, lane->cq_head);
 }
 
+/* Seconds that are for ever. */
+#define FOREVER_S INT32_MAX
+
 /*
  * One system call. Returns what it returns: entries taken, or a negative errno. Where it
- * waits for several completions, the kernel is content with one after LANE_GATHER_NS.
+ * waits for several completions, the kernel is content with one after LANE_GATHER_NS; but
+ * with none, where no longer time is given.
  */
 static int kernel_enter(struct uring_lane *lane, uint32_t submit, uint32_t wait_for,
 			uint64_t wait_ns)
@@ -562,11 +566,9 @@ static int kernel_enter(struct uring_lane *lane, uint32_t submit, uint32_t wait_
 	if (!wait_for || (wait_for == 1 && wait_ns == LANE_WAIT_FOREVER))
 		return io_uring_enter2(fd, submit, wait_for, flags, NULL, 0);
 
-	if (wait_ns != LANE_WAIT_FOREVER) {
-		timeout.tv_sec = (int64_t)(wait_ns / NS_PER_S);
-		timeout.tv_nsec = (int64_t)(wait_ns % NS_PER_S);
-		argument.ts = (uintptr_t)&timeout;
-	}
+	timeout.tv_sec = wait_ns == LANE_WAIT_FOREVER ? FOREVER_S : (int64_t)(wait_ns / NS_PER_S);
+	timeout.tv_nsec = wait_ns == LANE_WAIT_FOREVER ? 0 : (int64_t)(wait_ns % NS_PER_S);
+	argument.ts = (uintptr_t)&timeout;
 	if (wait_for > 1)
 		argument.min_wait_usec = (uint32_t)(LANE_GATHER_NS / 1000);
 	return io_uring_enter2(fd, submit, wait_for, flags | IORING_ENTER_EXT_ARG,

@@ -698,6 +698,34 @@ static void a_wait_for_several_is_content_with_one(void **state)
 	rig_close(&rig);
 }
 
+static void *open_gate_later(void *argument)
+{
+	usleep(10 * 1000);
+	open_gate(1);
+	return NULL;
+}
+
+/* It goes on after the time in which it waits for several. */
+static void a_wait_for_several_goes_on_for_one(void **state)
+{
+	struct lane_completion completion;
+	pthread_t thread;
+	struct rig rig;
+	uint32_t file;
+
+	rig_open(&rig, *state);
+	file = add_gate(&rig);
+	queue_gated(&rig, file, 1);
+	queue_gated(&rig, file, 2);
+	assert_int_equal(pthread_create(&thread, NULL, open_gate_later, NULL), 0);
+	assert_int_equal(rig.ops->enter(rig.lane, LANE_WAIT_FOREVER, 2), 0);
+	assert_true(take(&rig, &completion));
+	pthread_join(thread, NULL);
+	open_gate(1);
+	reap_one(&rig, &completion);
+	rig_close(&rig);
+}
+
 static void expect_notification(int eventfd)
 {
 	struct pollfd poll_fd = { .fd = eventfd, .events = POLLIN };
@@ -1289,6 +1317,7 @@ static const struct test tests[] = {
 	{ TEST(wake_works_in_a_signal_handler) },
 	{ TEST(a_signal_ends_the_wait_with_eintr) },
 	{ TEST(a_wait_for_several_is_content_with_one) },
+	{ TEST(a_wait_for_several_goes_on_for_one) },
 	{ TEST(completions_are_notified) },
 	{ TEST(a_cancelled_read_ends) },
 	{ TEST(a_cancelled_read_is_not_begun_later), .only = &lane_threads },
