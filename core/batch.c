@@ -17,10 +17,7 @@
 
 #define FIRST_CAPACITY 16
 
-#define likely(condition)   __builtin_expect(!!(condition), 1)
-#define unlikely(condition) __builtin_expect(!!(condition), 0)
-
-/* Rises with each submission; see file_bytes_since(). */
+/* Rises with each submission that looks at a file; see file_bytes_since(). */
 static atomic_uint_fast64_t submissions;
 
 /* ---- Making ---- */
@@ -179,11 +176,12 @@ struct filling {
 	struct batch_hold *hold;
 };
 
-/* The reads up to `index` belong to the hold. */
-static void end_hold(const struct filling *filling, size_t index)
+/* The reads up to `index` belong to the hold, which may move from here on. */
+static void end_hold(struct filling *filling, size_t index)
 {
 	if (filling->hold)
 		filling->hold->count = index - filling->hold->first;
+	filling->hold = NULL;
 }
 
 /* The batch's hold of the route from `index` on, for which there is room. */
@@ -348,8 +346,8 @@ static ssize_t fail_hold(struct gds_batch *batch, const struct batch_hold *hold,
 }
 
 /* Cuts reads of one file to its size, and puts those that are not empty into the run. */
-static ssize_t cut_hold(struct gds_batch *batch, const struct batch_hold *hold,
-			struct schedule_run *run, uint64_t file_bytes)
+static ssize_t cut_hold(struct gds_batch *batch, struct batch_hold *hold, struct schedule_run *run,
+			uint64_t file_bytes)
 {
 	const uint64_t now_ns = clock_now_ns();
 	struct schedule_list list = schedule_list_of(run);
@@ -372,7 +370,16 @@ static ssize_t cut_hold(struct gds_batch *batch, const struct batch_hold *hold,
 		open++;
 	}
 	schedule_list_keep(&list, run, (uint32_t)open);
+	hold->empties = true; /* it is not in order any more, should it be submitted once more */
 	return open;
+}
+
+/* Once for each submission, however many holds are of the file. */
+static int64_t look_up_bytes(struct gds_file *file, uint64_t *stamp)
+{
+	if (*stamp == 0)
+		*stamp = atomic_fetch_add(&submissions, 1) + 1;
+	return file_bytes_since(file, *stamp);
 }
 
 /*
@@ -380,7 +387,7 @@ static ssize_t cut_hold(struct gds_batch *batch, const struct batch_hold *hold,
  * are in order as they are, however many. A size that is known serves for them: had the
  * file become shorter since, the storage would say so. Returns how many there are to do.
  */
-static ssize_t prepare_hold(struct gds_batch *batch, const struct batch_hold *hold, uint64_t stamp)
+static ssize_t prepare_hold(struct gds_batch *batch, struct batch_hold *hold, uint64_t *stamp)
 {
 	const struct reader_file *file = hold->route->file;
 	struct schedule_run *run;
@@ -390,7 +397,7 @@ static ssize_t prepare_hold(struct gds_batch *batch, const struct batch_hold *ho
 		return fail_hold(batch, hold, -EBADF);
 	file_bytes = (int64_t)file_bytes_known(file->file);
 	if (hold->end > (uint64_t)file_bytes)
-		file_bytes = file_bytes_since(file->file, stamp);
+		file_bytes = look_up_bytes(file->file, stamp);
 	if (file_bytes < 0)
 		return fail_hold(batch, hold, (int)file_bytes);
 	run = run_on(batch, file->queue);
@@ -405,7 +412,7 @@ static ssize_t prepare_hold(struct gds_batch *batch, const struct batch_hold *ho
 /* Sorts the reads by the devices that they are on. Returns how many there are to do. */
 static ssize_t prepare_reads(struct gds_batch *batch)
 {
-	const uint64_t stamp = atomic_fetch_add(&submissions, 1) + 1;
+	uint64_t stamp = 0; /* no file was looked at yet */
 	struct counters *counters = &batch->reader->counters;
 	size_t open = 0;
 	uint64_t now_ns;
@@ -420,7 +427,7 @@ static ssize_t prepare_reads(struct gds_batch *batch)
 					    : now_ns + batch->deadline_ns;
 	}
 	for (size_t i = 0; i < batch->hold_count; i++) {
-		added = prepare_hold(batch, &batch->holds[i], stamp);
+		added = prepare_hold(batch, &batch->holds[i], &stamp);
 		if (added < 0)
 			return added;
 		open += (size_t)added;
@@ -432,15 +439,12 @@ static ssize_t prepare_reads(struct gds_batch *batch)
 	return (ssize_t)open;
 }
 
-/* Runs without a read are not queued. */
+/* Runs without a read are not queued: the last one takes the place of such a one. */
 static void drop_empty_runs(struct gds_batch *batch)
 {
-	size_t count = 0;
-
-	for (size_t i = 0; i < batch->run_count; i++)
-		if (batch->runs[i].last != SCHEDULE_NONE)
-			batch->runs[count++] = batch->runs[i];
-	batch->run_count = count;
+	for (size_t i = batch->run_count; i-- > 0;)
+		if (batch->runs[i].last == SCHEDULE_NONE)
+			batch->runs[i] = batch->runs[--batch->run_count];
 }
 
 int gds_batch_submit(struct gds_batch *batch)

@@ -334,7 +334,7 @@ void aim_give_chunk(struct op *op);
 /* Where the chunk's bytes are for the device: completes a copy from it. */
 void aim_copy_source(const struct op *op, struct backend_copy *copy);
 
-/* operation.c: the life of operations. Called by the driver. */
+/* operation.c, issue.c and land.c: the life of operations. Called by the driver. */
 int operations_open(struct gds_reader *reader);
 void operations_close(struct gds_reader *reader);
 void operations_issue(struct gds_reader *reader);

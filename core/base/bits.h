@@ -6,6 +6,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#define likely(condition)   __builtin_expect(!!(condition), 1)
+#define unlikely(condition) __builtin_expect(!!(condition), 0)
+
 static inline uint64_t align_down(uint64_t value, uint64_t alignment)
 {
 	return value & ~(alignment - 1);

@@ -105,9 +105,10 @@ struct lane_ops {
 	/*
 	 * Hands over what is queued, and waits until a completion can be reaped, for
 	 * at most `wait_ns` (0: not at all), or until wake(). Where `gather` is more
-	 * than 1 it may wait for that many, no longer than LANE_GATHER_NS, and be as
-	 * late in seeing wake(). Returns 0, also when the time is over; -EINTR when a
-	 * signal came. After any other error no read will complete any more.
+	 * than 1 it may wait for that many, no longer than LANE_GATHER_NS if there is
+	 * one, and be as late in seeing wake(). Returns 0, also when the time is over;
+	 * -EINTR when a signal came. After any other error no read will complete any
+	 * more.
 	 */
 	int (*enter)(struct lane *lane, uint64_t wait_ns, uint32_t gather);
 

@@ -6,6 +6,7 @@
 #ifndef GDS_LANE_RING_H
 #define GDS_LANE_RING_H
 
+#include "base/bits.h"
 #include "lane/lane.h"
 #include "lane/uapi.h"
 
@@ -29,7 +30,7 @@ static inline void lane_ring_put(struct lane_ring *ring, const struct lane_read 
 {
 	struct io_uring_sqe *sqe = &ring->entries[ring->tail++ & ring->mask];
 
-	if (__builtin_expect(read->buffer != LANE_NO_BUFFER, 1)) {
+	if (likely(read->buffer != LANE_NO_BUFFER)) {
 		sqe->opcode = IORING_OP_READ_FIXED;
 		sqe->buf_index = (uint16_t)read->buffer;
 	} else {

@@ -58,9 +58,6 @@
 #define TOKEN_CANCEL (LANE_TOKEN_MAX + 1)
 #define TOKEN_WAKE   (LANE_TOKEN_MAX + 2)
 
-#define likely(condition)   __builtin_expect(!!(condition), 1)
-#define unlikely(condition) __builtin_expect(!!(condition), 0)
-
 /* A stack of the numbers that are free. */
 struct slots {
 	uint32_t *free;
@@ -83,6 +80,7 @@ struct uring_lane {
 	int enter_fd;         /* the ring's, or its number among the thread's own */
 	uint32_t enter_flags; /* IORING_ENTER_REGISTERED_RING for the latter */
 	bool adopted;         /* an issuer is set, or none is needed */
+	bool can_gather;      /* the kernel knows a wait for several that ends with one */
 	bool wake_armed;
 	uint32_t cancels; /* queued since the submission ring was last empty */
 	atomic_bool woken;
@@ -269,6 +267,7 @@ static int open_ring(struct uring_lane *lane, const struct lane_options *options
 		fill_array(ring);
 
 	lane->setup_flags = params.flags;
+	lane->can_gather = params.features & IORING_FEAT_MIN_TIMEOUT;
 	lane->adopted = !(options->flags & LANE_SINGLE_THREAD);
 	lane->enter_fd = fd;
 	lane->base.ring = &lane->sq;
@@ -547,22 +546,31 @@ static void return_reaped(struct uring_lane *lane)
 	io_uring_smp_store_release(lane->cq_khead, lane->cq_head);
 }
 
-/* One system call. Returns what it returns: entries taken, or a negative errno. */
+/* Seconds that are for ever. */
+#define FOREVER_S INT32_MAX
+
+/*
+ * One system call. Returns what it returns: entries taken, or a negative errno. Where it
+ * waits for several completions, the kernel is content with one after LANE_GATHER_NS; but
+ * with none, where no longer time is given.
+ */
 static int kernel_enter(struct uring_lane *lane, uint32_t submit, uint32_t wait_for,
 			uint64_t wait_ns)
 {
 	uint32_t flags = lane->enter_flags | IORING_ENTER_GETEVENTS;
 	unsigned int fd = (unsigned int)lane->enter_fd;
-	struct io_uring_getevents_arg argument = { 0 };
+	struct uapi_getevents argument = { 0 };
 	struct __kernel_timespec timeout;
 
 	io_uring_smp_store_release(lane->sq_ktail, lane->sq.tail);
-	if (!wait_for || wait_ns == LANE_WAIT_FOREVER)
+	if (!wait_for || (wait_for == 1 && wait_ns == LANE_WAIT_FOREVER))
 		return io_uring_enter2(fd, submit, wait_for, flags, NULL, 0);
 
-	timeout.tv_sec = (int64_t)(wait_ns / NS_PER_S);
-	timeout.tv_nsec = (int64_t)(wait_ns % NS_PER_S);
+	timeout.tv_sec = wait_ns == LANE_WAIT_FOREVER ? FOREVER_S : (int64_t)(wait_ns / NS_PER_S);
+	timeout.tv_nsec = wait_ns == LANE_WAIT_FOREVER ? 0 : (int64_t)(wait_ns % NS_PER_S);
 	argument.ts = (uintptr_t)&timeout;
+	if (wait_for > 1)
+		argument.min_wait_usec = (uint32_t)(LANE_GATHER_NS / 1000);
 	return io_uring_enter2(fd, submit, wait_for, flags | IORING_ENTER_EXT_ARG,
 			       (sigset_t *)&argument, sizeof(argument));
 }
@@ -650,23 +658,23 @@ static size_t uring_reap(struct lane *base, const struct lane_completion **compl
 {
 	struct uring_lane *lane = to_uring(base);
 	bool had_internal = false;
-	const struct lane_completion *first;
-	uint32_t tail;
+	const struct lane_completion *next;
+	const struct lane_completion *end;
+	uint32_t at;
 	uint32_t most;
-	uint32_t count = 0;
 
 	return_reaped(lane);
 	if (!can_reap(lane, &had_internal))
 		return 0;
-	tail = io_uring_smp_load_acquire(lane->cq_ktail);
-	first = (const struct lane_completion *)&lane->cqes[lane->cq_head & lane->cq_mask];
-	most = (uint32_t)min_u64(tail - lane->cq_head,
-				 lane->cq_mask + 1 - (lane->cq_head & lane->cq_mask));
-	while (count < most && likely(first[count].token <= LANE_TOKEN_MAX))
-		count++;
-	lane->cq_head += count;
-	*completions = first;
-	return count;
+	at = lane->cq_head & lane->cq_mask;
+	most = io_uring_smp_load_acquire(lane->cq_ktail) - lane->cq_head;
+	next = (const struct lane_completion *)&lane->cqes[at];
+	end = next + min_u64(most, lane->cq_mask + 1 - at);
+	*completions = next;
+	while (next < end && likely(next->token <= LANE_TOKEN_MAX))
+		next++;
+	lane->cq_head += (uint32_t)(next - *completions);
+	return (size_t)(next - *completions);
 }
 
 /* ---- Waiting ------------------------------------------------------------------- */
@@ -696,7 +704,7 @@ static int submit_and_wait(struct uring_lane *lane, uint64_t wait_ns, uint32_t g
 	return ret;
 }
 
-static int wait_for_completion(struct uring_lane *lane, uint64_t wait_ns)
+static int wait_for_completion(struct uring_lane *lane, uint64_t wait_ns, uint32_t gather)
 {
 	uint64_t deadline = deadline_after(wait_ns);
 	bool had_internal;
@@ -704,7 +712,7 @@ static int wait_for_completion(struct uring_lane *lane, uint64_t wait_ns)
 
 	for (;;) {
 		arm_wake(lane);
-		ret = submit_and_wait(lane, wait_ns, 1);
+		ret = submit_and_wait(lane, wait_ns, gather);
 		had_internal = false;
 		if (can_reap(lane, &had_internal) || atomic_load(&lane->woken))
 			return 0;
@@ -722,46 +730,10 @@ static int wait_for_completion(struct uring_lane *lane, uint64_t wait_ns)
 	}
 }
 
-static bool has_news(struct uring_lane *lane)
-{
-	bool had_internal = false;
-
-	return can_reap(lane, &had_internal) || atomic_load(&lane->woken);
-}
-
-/*
- * Waits for several completions, but not long. The kernel does not wake the thread for
- * each of them then, which spares both sides more than the wait costs.
- */
-static int gather_completions(struct uring_lane *lane, uint32_t gather)
-{
-	uint64_t deadline = deadline_after(LANE_GATHER_NS);
-	int ret;
-
-	arm_wake(lane);
-	ret = submit_and_wait(lane, LANE_GATHER_NS, gather);
-	if (has_news(lane) || ret == -ETIME)
-		return 0;
-	/* As below: the wait ended early, and with nothing to show. */
-	return ret > 0 && deadline_left(deadline) ? -EINTR : ret;
-}
-
-static int wait_for_news(struct uring_lane *lane, uint64_t wait_ns, uint32_t gather)
-{
-	int ret = 0;
-
-	if (gather > 1 && wait_ns > LANE_GATHER_NS) {
-		ret = gather_completions(lane, gather);
-		if (has_news(lane))
-			return 0;
-		wait_ns = wait_ns == LANE_WAIT_FOREVER ? wait_ns : wait_ns - LANE_GATHER_NS;
-	}
-	return ret < 0 ? ret : wait_for_completion(lane, wait_ns);
-}
-
 static int uring_enter(struct lane *base, uint64_t wait_ns, uint32_t gather)
 {
 	struct uring_lane *lane = to_uring(base);
+	bool had_internal = false;
 	int ret = 0;
 
 	return_reaped(lane);
@@ -769,10 +741,10 @@ static int uring_enter(struct lane *base, uint64_t wait_ns, uint32_t gather)
 		ret = adopt(lane);
 	if (ret)
 		return ret;
-	if (!wait_ns || has_news(lane))
+	if (!wait_ns || can_reap(lane, &had_internal) || atomic_load(&lane->woken))
 		ret = hand_over(lane);
 	else
-		ret = wait_for_news(lane, wait_ns, gather);
+		ret = wait_for_completion(lane, wait_ns, lane->can_gather ? gather : 1);
 	if (unlikely(atomic_load_explicit(&lane->woken, memory_order_relaxed)))
 		atomic_store(&lane->woken, false);
 	return ret;

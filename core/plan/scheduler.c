@@ -49,6 +49,8 @@ void scheduler_add_device(struct scheduler *scheduler, struct schedule_device *d
 		.transfer_bytes = bounds->transfer_bytes,
 		.yielding_bytes = (uint32_t)max_u64(bounds->transfer_bytes / YIELDING_TRANSFER,
 						    YIELDING_LEAST),
+		.windows = SCHEDULE_TRIAL, /* the first one is a trial */
+		.trial = SCHEDULE_TRIAL / 2,
 		.next = scheduler->devices,
 	};
 	depth_init(&device->depth, bounds->operations);
@@ -288,13 +290,20 @@ static void order_window(struct schedule_run *run)
  */
 static bool wants_order(struct schedule_device *device)
 {
-	if (device->was_ordered)
+	bool tried = ++device->windows >= device->trial;
+
+	if (device->was_ordered) {
 		device->order_pays =
 			(device->merged - device->merged_before) * ORDER_PAYS >= SCHEDULE_WINDOW;
+		if (device->order_pays)
+			device->trial = SCHEDULE_TRIAL;
+	}
 	device->merged_before = device->merged;
-	device->was_ordered =
-		device->seeks_now || device->order_pays || device->windows % SCHEDULE_TRIAL == 0;
-	device->windows++;
+	if (tried) {
+		device->windows = 0;
+		device->trial = (uint32_t)min_u64(2 * (uint64_t)device->trial, SCHEDULE_TRIAL_MOST);
+	}
+	device->was_ordered = device->seeks_now || device->order_pays || tried;
 	return device->was_ordered;
 }
 
@@ -327,8 +336,8 @@ static struct read *take(struct schedule_run *run, struct read *read)
 
 static bool are_neighbours(const struct read *read, const struct read *next)
 {
-	return next->buffer_offset == read_place_end(read) &&
-	       next->offset == read->offset + read->length && next->limits == read->limits;
+	return next->offset == read->offset + read->length &&
+	       next->buffer_offset == read_place_end(read) && next->limits == read->limits;
 }
 
 /*

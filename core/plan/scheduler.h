@@ -99,14 +99,16 @@ struct schedule_device {
 	struct schedule_run *first[SCHEDULE_CLASSES];
 	struct schedule_run **last[SCHEDULE_CLASSES];
 
-	/* Whether ordering pays is tried out on one window in SCHEDULE_TRIAL. */
-	uint32_t windows;
+	/* Whether ordering pays is tried out, ever more rarely while it does not. */
+	uint32_t windows; /* since the last trial */
+	uint32_t trial;   /* so many lie between two */
 	bool order_pays;
 	bool was_ordered; /* the window before */
 	uint64_t merged_before;
 };
 
-#define SCHEDULE_TRIAL 64
+#define SCHEDULE_TRIAL      64 /* windows from one trial to the next, at first */
+#define SCHEDULE_TRIAL_MOST 512
 
 struct scheduler {
 	uint32_t most; /* operations in flight, of all devices */

@@ -142,6 +142,65 @@ static void a_file_that_grew_is_read_to_its_new_end(void **state)
 	assert_true(pattern_matches(host(fixture), FILE_BYTES, 777));
 }
 
+static void a_file_that_grew_unasked_is_read_to_its_new_end(void **state)
+{
+	struct fixture *fixture = *state;
+
+	file_write_pattern(fixture->path, FILE_BYTES, 777);
+	assert_int_equal(read_at(fixture, FILE_BYTES - 100, 1000, 0), 877);
+	assert_true(pattern_matches(host(fixture), FILE_BYTES - 100, 877));
+}
+
+/* Its size is known from before, and learned by the read that comes short. */
+static void a_file_that_shrank_unasked_is_read_to_its_new_end(void **state)
+{
+	struct fixture *fixture = *state;
+
+	assert_int_equal(read_at(fixture, MIB, 4096, 0), 4096);
+	file_resize(fixture->path, 70000);
+	assert_int_equal(read_at(fixture, MIB, 4096, 0), 0);
+	memset(host(fixture), 0xee, BUFFER_BYTES);
+	assert_int_equal(read_at(fixture, 0, 2 * MIB, 0), 70000);
+	assert_true(pattern_matches(host(fixture), 0, 70000));
+	for (uint64_t i = 70000; i < 2 * MIB; i++)
+		assert_int_equal(host(fixture)[i], 0xee);
+}
+
+/* Files take turns, and reads are added in one call or one by one. */
+static void reads_of_files_in_turn_are_right(void **state)
+{
+	enum { READS = 64, BYTES = 4096 };
+	struct fixture *fixture = *state;
+	struct gds_request requests[READS];
+	struct gds_file *files[2] = { fixture->file, NULL };
+	struct gds_batch *batch = batch_of(fixture, 0, 0);
+
+	assert_int_equal(gds_file_open(&files[1], fixture->path), 0);
+	for (size_t i = 0; i < READS; i++)
+		requests[i] = (struct gds_request){ .file = files[i / 3 % 2],
+						    .buffer = fixture->buffer,
+						    .offset = (READS - i) * BYTES,
+						    .length = BYTES,
+						    .buffer_offset = i * BYTES };
+	for (int round = 0; round < 2; round++) {
+		memset(host(fixture), 0, READS * BYTES);
+		for (size_t i = 0; round == 1 && i < READS; i++)
+			assert_int_equal(gds_batch_add(batch, &requests[i], 1), i);
+		if (round == 0)
+			assert_int_equal(gds_batch_add(batch, requests, READS), 0);
+		assert_int_equal(gds_batch_submit(batch), 0);
+		assert_int_equal(gds_batch_wait(batch, -1), 0);
+		for (size_t i = 0; i < READS; i++) {
+			assert_int_equal(result_of(batch, i).bytes, BYTES);
+			assert_true(pattern_matches(host(fixture) + i * BYTES, (READS - i) * BYTES,
+						    BYTES));
+		}
+		assert_int_equal(gds_batch_reset(batch), 0);
+	}
+	gds_batch_destroy(batch);
+	gds_file_close(files[1]);
+}
+
 static void a_file_that_shrinks_while_it_is_read_gives_a_short_read(void **state)
 {
 	struct fixture *fixture = *state;
@@ -796,6 +855,9 @@ int main(void)
 		TEST_CASE(offsets_over_4_gib_reach_the_right_bytes),
 		TEST_CASE(a_read_of_nothing_is_good_and_touches_nothing),
 		TEST_CASE(a_file_that_grew_is_read_to_its_new_end),
+		TEST_CASE(a_file_that_grew_unasked_is_read_to_its_new_end),
+		TEST_CASE(a_file_that_shrank_unasked_is_read_to_its_new_end),
+		TEST_CASE(reads_of_files_in_turn_are_right),
 		TEST_CASE(a_file_that_shrinks_while_it_is_read_gives_a_short_read),
 		TEST_CASE(a_hundred_thousand_small_reads_in_a_batch_are_all_right),
 		TEST_CASE_FOR(a_million_reads_in_a_batch_are_all_right, is_plain_uring),

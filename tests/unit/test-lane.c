@@ -93,6 +93,10 @@ int __wrap_io_uring_enter2(unsigned int fd, unsigned int submit, unsigned int wa
 	enter_calls++;
 	if (wait_for && !argument && enter_unblocked)
 		return __real_io_uring_enter2(fd, submit, wait_for, flags, &none, _NSIG / 8);
+	if (wait_for && enter_unblocked) {
+		((struct uapi_getevents *)argument)->sigmask = (uintptr_t)&none;
+		((struct uapi_getevents *)argument)->sigmask_sz = _NSIG / 8;
+	}
 	if (!submit || !enter_faults)
 		return __real_io_uring_enter2(fd, submit, wait_for, flags, argument, size);
 	enter_faults--;
@@ -674,6 +678,54 @@ static void a_signal_ends_the_wait_with_eintr(void **state)
 	rig_close(&rig);
 }
 
+/* Of two reads one never ends by itself. */
+static void a_wait_for_several_is_content_with_one(void **state)
+{
+	struct lane_completion completion;
+	struct rig rig;
+	uint32_t file;
+
+	rig_open(&rig, *state);
+	file = add_gate(&rig);
+	queue_gated(&rig, file, 1);
+	queue_gated(&rig, file, 2);
+	open_gate(1);
+	assert_int_equal(rig.ops->enter(rig.lane, LANE_WAIT_FOREVER, 2), 0);
+	assert_true(take(&rig, &completion));
+	expect_nothing(&rig);
+	open_gate(1);
+	reap_one(&rig, &completion);
+	rig_close(&rig);
+}
+
+static void *open_gate_later(void *argument)
+{
+	usleep(10 * 1000);
+	open_gate(1);
+	return NULL;
+}
+
+/* It goes on after the time in which it waits for several. */
+static void a_wait_for_several_goes_on_for_one(void **state)
+{
+	struct lane_completion completion;
+	pthread_t thread;
+	struct rig rig;
+	uint32_t file;
+
+	rig_open(&rig, *state);
+	file = add_gate(&rig);
+	queue_gated(&rig, file, 1);
+	queue_gated(&rig, file, 2);
+	assert_int_equal(pthread_create(&thread, NULL, open_gate_later, NULL), 0);
+	assert_int_equal(rig.ops->enter(rig.lane, LANE_WAIT_FOREVER, 2), 0);
+	assert_true(take(&rig, &completion));
+	pthread_join(thread, NULL);
+	open_gate(1);
+	reap_one(&rig, &completion);
+	rig_close(&rig);
+}
+
 static void expect_notification(int eventfd)
 {
 	struct pollfd poll_fd = { .fd = eventfd, .events = POLLIN };
@@ -936,13 +988,13 @@ static void signals_do_not_land_on_workers(void **state)
  * The kernel does not say so where it has also submitted a read. The signal is
  * pending, and let in by the wait itself, so that it comes once and in time.
  */
-static void a_signal_is_told_after_a_submission(void **state)
+static void expect_signal_after_submission(const struct variant *variant, uint32_t gather)
 {
 	struct sigaction action = { .sa_handler = ignore_in_handler };
 	struct rig rig;
 	sigset_t alarm_signal;
 
-	rig_open(&rig, *state);
+	rig_open(&rig, variant);
 	sigemptyset(&alarm_signal);
 	sigaddset(&alarm_signal, SIGALRM);
 	sigprocmask(SIG_BLOCK, &alarm_signal, NULL);
@@ -950,13 +1002,19 @@ static void a_signal_is_told_after_a_submission(void **state)
 	raise(SIGALRM);
 	queue_gated(&rig, add_gate(&rig), 1);
 	enter_unblocked = true;
-	assert_int_equal(rig.ops->enter(rig.lane, LANE_WAIT_FOREVER, 1), -EINTR);
+	assert_int_equal(rig.ops->enter(rig.lane, LANE_WAIT_FOREVER, gather), -EINTR);
 	enter_unblocked = false;
 	signal(SIGALRM, SIG_DFL);
 	sigprocmask(SIG_UNBLOCK, &alarm_signal, NULL);
 	open_gate(1);
 	assert_int_equal(finish(&rig, 1), 1);
 	rig_close(&rig);
+}
+
+static void a_signal_is_told_after_a_submission(void **state)
+{
+	expect_signal_after_submission(*state, 1);
+	expect_signal_after_submission(*state, 4);
 }
 
 /* An eventfd that is left readable would turn each later wait into a busy loop. */
@@ -1258,6 +1316,8 @@ static const struct test tests[] = {
 	{ TEST(wake_ends_the_next_wait) },
 	{ TEST(wake_works_in_a_signal_handler) },
 	{ TEST(a_signal_ends_the_wait_with_eintr) },
+	{ TEST(a_wait_for_several_is_content_with_one) },
+	{ TEST(a_wait_for_several_goes_on_for_one) },
 	{ TEST(completions_are_notified) },
 	{ TEST(a_cancelled_read_ends) },
 	{ TEST(a_cancelled_read_is_not_begun_later), .only = &lane_threads },
