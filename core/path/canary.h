@@ -42,7 +42,8 @@ struct proof {
 	enum proof_state state;
 	uint64_t begun_ns;
 	uint64_t passed_ns;
-	char finding[256]; /* how it failed */
+	unsigned unsettled; /* times in a row that the target's bytes changed meanwhile */
+	char finding[256];  /* how it failed */
 };
 
 /* The proof for the three, made if there is none yet. NULL without memory. */
@@ -61,7 +62,10 @@ enum proof_state proof_check(struct gds_reader *reader, struct proof *proof);
 int canary_begin(struct gds_reader *reader, struct proof *proof, const struct reader_target *target,
 		 uint64_t offset, struct backend_memory *memory, uint64_t place, uint32_t bytes);
 
-/* Compares the `bytes` that are said to have arrived, and settles the proof. */
+/*
+ * Compares the `bytes` that are said to have arrived, and settles the proof; unless
+ * someone has written to the target there meanwhile, so that nothing follows.
+ */
 void canary_finish(struct gds_reader *reader, struct proof *proof, struct backend_memory *memory,
 		   uint64_t place, uint32_t bytes);
 
