@@ -33,6 +33,15 @@ static void read_driver_version(char *version, int size)
 	fclose(file);
 }
 
+/* As sysfs writes it: the driver has capital letters in it. */
+static void read_pci(CUdevice handle, char *address, int size)
+{
+	if (cuda.cuDeviceGetPCIBusId(address, size, handle) != CUDA_SUCCESS)
+		address[0] = '\0';
+	for (; *address; address++)
+		*address = (char)tolower((unsigned char)*address);
+}
+
 static void fill_info(CUdevice handle, int ordinal, struct gds_device_info *info)
 {
 	char driver[64];
@@ -52,6 +61,7 @@ static void fill_info(CUdevice handle, int ordinal, struct gds_device_info *info
 		bytes = 0;
 	info->memory_bytes = bytes;
 	info->unified = cuda_attribute(handle, CU_DEVICE_ATTRIBUTE_INTEGRATED) > 0;
+	read_pci(handle, info->pci, sizeof(info->pci));
 }
 
 void cuda_info(struct backend_device *base, struct gds_device_info *info)

@@ -90,6 +90,15 @@ CUresult fake_cuDeviceGetName(char *name, int length, CUdevice device)
 	return fake_end(CUDA_SUCCESS);
 }
 
+CUresult fake_cuDeviceGetPCIBusId(char *address, int length, CUdevice device)
+{
+	FAKE_BEGIN("cuDeviceGetPCIBusId");
+	if (!device_exists(device))
+		return fake_end(CUDA_ERROR_INVALID_DEVICE);
+	snprintf(address, (size_t)length, "0000:%02X:00.0", 0xfau + (unsigned)device);
+	return fake_end(CUDA_SUCCESS);
+}
+
 CUresult fake_cuDeviceTotalMem(size_t *bytes, CUdevice device)
 {
 	FAKE_BEGIN("cuDeviceTotalMem_v2");

@@ -75,6 +75,7 @@ static void devices_are_picked_by_number_and_by_name(void **state)
 		{ "GPU C", NULL },    { "-1", NULL },
 	};
 	struct gds_device_info info = { .size = sizeof(info) };
+	char pci[sizeof(info.pci)];
 	struct backend_device *device;
 
 	fake_cuda_devices(2);
@@ -87,6 +88,10 @@ static void devices_are_picked_by_number_and_by_name(void **state)
 		device = open_device(cases[i].selector);
 		ops->info(device, &info);
 		assert_string_equal(info.name, cases[i].name);
+		/* As it stands in sysfs, where how far a drive is can be looked up. */
+		snprintf(pci, sizeof(pci), "0000:%02x:00.0",
+			 0xfau + (unsigned)(info.name[5] - '0'));
+		assert_string_equal(info.pci, pci);
 		ops->close(device);
 	}
 }
