@@ -118,7 +118,8 @@ static void show_device(const struct gds_device_info *info)
 	printf("  %-12s %s, %s", info->name, info->description, info->driver);
 	if (info->memory_bytes)
 		printf(", %s", size_format(size, (double)info->memory_bytes));
-	printf("%s\n", info->unified ? ", memory shared with the host" : "");
+	printf("%s%s%s\n", info->unified ? ", memory shared with the host" : "",
+	       info->pci[0] ? ", PCI " : "", info->pci);
 }
 
 /* Whether an operand, which may be NULL, is "BACKEND" or "BACKEND:...". */
@@ -251,7 +252,7 @@ static json_t *paths_json(const struct gds_explanation *explanation)
 static json_t *drives_json(const char *drives)
 {
 	json_t *array = json_array();
-	char line[256];
+	char line[512];
 	size_t length;
 
 	for (; *drives; drives += length + (drives[length] == '\n')) {

@@ -80,6 +80,23 @@ static void end_short(struct gds_reader *reader, struct op *op, uint64_t place)
 	op_release(reader, op);
 }
 
+/*
+ * Only the end of the file gives nothing, or a part of a block. A file whose direct path
+ * goes by larger blocks than its own is asked where it ends.
+ */
+static bool is_end(const struct op *op)
+{
+	const struct reader_file *file = op->read->route->file;
+	int64_t file_bytes;
+
+	if (op->arrived == 0 || is_aligned(op->arrived, op->read->limits->offset_align))
+		return op->arrived == 0;
+	if (!file->map || op->path == GDS_PATH_DMABUF)
+		return true;
+	file_bytes = gds_file_bytes(file->file);
+	return file_bytes < 0 || op->io.offset + op->arrived >= (uint64_t)file_bytes;
+}
+
 /* The bytes that arrived are in their place. */
 static void account_op(struct gds_reader *reader, struct op *op)
 {
@@ -87,8 +104,7 @@ static void account_op(struct gds_reader *reader, struct op *op)
 
 	credit(reader, op, got);
 	if (got < op->io.wanted) {
-		/* Only the end of the file gives nothing, or a part of a block. */
-		if (op->arrived == 0 || !is_aligned(op->arrived, op->read->limits->offset_align)) {
+		if (is_end(op)) {
 			end_short(reader, op, op->io.place + got);
 			return;
 		}
@@ -320,9 +336,9 @@ static void finish_landing(struct gds_reader *reader, struct op *op, int result)
 		op_continue(reader, op); /* with those of its reads that have not failed */
 		return;
 	}
-	if (proof && proof->state != PROOF_PASSED) {
+	if (proof && result > 0 && proof->state != PROOF_PASSED) {
 		op_return_to_rest(op, 0);
-		op_continue(reader, op); /* by another path */
+		op_continue(reader, op); /* by another path, or to be proven again */
 		return;
 	}
 	op->arrived = (uint32_t)result;

@@ -324,7 +324,7 @@ void below_describe_drives(const struct reader_file *file, const struct gds_devi
 {
 	struct gds_device_info info = { .size = sizeof(info) };
 	const struct reader_target *target;
-	char line[256];
+	char line[512];
 	size_t used = 0;
 
 	drives[0] = '\0';

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What sysfs tells of a drive: its model, blocks and transfers, and where it is. */
+/*
+ * What sysfs tells of a drive, its model, blocks and transfers, and where it is; and what
+ * an NVMe drive tells itself, where the process may open it.
+ */
 #ifndef GDS_STORAGE_DRIVE_H
 #define GDS_STORAGE_DRIVE_H
 
@@ -9,10 +12,17 @@
 
 /*
  * A line on the drive with this device number, or the one that a partition is of:
- * "nvme0n1: MODEL, blocks of 512 bytes, transfers of at most 128 KiB, PCI 0000:03:00.0,
- * NUMA node 0". What sysfs does not tell is left out.
+ * "nvme0n1: MODEL, blocks of 512 bytes (formats 512, 4096), transfers of at most 128 KiB,
+ * PCI 0000:03:00.0, NUMA node 0". What is not told is left out.
  */
 void drive_describe(dev_t device, char *text, size_t size);
+
+/*
+ * Adds the formats that a namespace can have, from what it answers to Identify Namespace:
+ * the bytes of a block, "+8" with so many of metadata.
+ */
+#define DRIVE_IDENTITY_BYTES 4096
+void drive_describe_formats(const unsigned char *identity, char *text, size_t size);
 
 /*
  * Adds to a line on a drive how far it is from the PCI device at `address`, if that is

@@ -90,11 +90,9 @@ static void simulated_close(struct lane *lane)
 	free(lane);
 }
 
-static int simulated_file_add(struct lane *lane, int fd, uint32_t *file)
+static struct simulated_file *file_of(struct simulation *simulation, int fd)
 {
-	struct simulation *simulation = of(lane);
 	struct stat status;
-	uint32_t slot = 0;
 	size_t i = 0;
 
 	assert_int_equal(fstat(fd, &status), 0);
@@ -102,10 +100,23 @@ static int simulated_file_add(struct lane *lane, int fd, uint32_t *file)
 		i++;
 	if (i == simulation->file_count)
 		simulation_fail(simulation, "descriptor %d is of no file of the simulation", fd);
+	return &simulation->files[i];
+}
+
+static bool is_direct(const struct simulated_file *file, int fd)
+{
+	return file->drive || file->direct_fd == fd;
+}
+
+static int simulated_file_add(struct lane *lane, int fd, uint32_t *file)
+{
+	struct simulation *simulation = of(lane);
+	uint32_t slot = 0;
+
 	while (simulation->slots[slot].file)
 		assert_true(++slot < SIMULATED_SLOTS);
-	simulation->slots[slot].file = &simulation->files[i];
-	simulation->slots[slot].direct = fd == simulation->files[i].direct_fd;
+	simulation->slots[slot].file = file_of(simulation, fd);
+	simulation->slots[slot].direct = is_direct(simulation->slots[slot].file, fd);
 	*file = slot;
 	return 0;
 }
@@ -142,14 +153,6 @@ static int simulated_buffer_add(struct lane *lane, void *address, size_t bytes, 
 	return 0;
 }
 
-static const struct simulated_file *file_of(const struct simulation *simulation, int fd)
-{
-	for (size_t i = 0; i < simulation->file_count; i++)
-		if (simulation->files[i].direct_fd == fd)
-			return &simulation->files[i];
-	simulation_fail(simulation, "a dma-buf for descriptor %d, which has no O_DIRECT", fd);
-}
-
 static int simulated_dmabuf_add(struct lane *lane, int fd, int dmabuf, uint32_t *buffer)
 {
 	static const int refusals[] = { ENOMEM, EBADF, EINVAL, EOPNOTSUPP, ENXIO };
@@ -158,6 +161,9 @@ static int simulated_dmabuf_add(struct lane *lane, int fd, int dmabuf, uint32_t 
 	struct stat status;
 	uint32_t slot = 0;
 
+	if (!is_direct(target, fd))
+		simulation_fail(simulation, "a dma-buf for descriptor %d, which has no O_DIRECT",
+				fd);
 	assert_int_equal(fstat(dmabuf, &status), 0);
 	if (status.st_ino != simulation->exported.inode)
 		simulation_fail(simulation, "descriptor %d is not the last dma-buf", dmabuf);
@@ -352,6 +358,8 @@ static int simulated_enter(struct lane *lane, uint64_t wait_ns, uint32_t gather)
 	uint64_t due_ns;
 
 	hand_over(simulation);
+	if (simulation->passing)
+		simulation->passing(simulation->passing_user);
 	simulation->clock_ns += random_below(&simulation->random, 1000);
 	if (random_chance(&simulation->random, simulation->faults.interrupted_enters))
 		return -EINTR;

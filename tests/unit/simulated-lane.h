@@ -19,7 +19,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define SIMULATED_FILES      4
+#define SIMULATED_FILES      8
 #define SIMULATED_SLOTS      64
 #define SIMULATED_BAD_BYTES  4096u /* a bad place of a file spoils one such block */
 #define SIMULATED_MOST_READS 8192
@@ -30,6 +30,7 @@
 struct simulated_file {
 	ino_t inode;
 	int direct_fd; /* the descriptor that has O_DIRECT, -1 for none */
+	bool drive;    /* every one has */
 	uint32_t offset_align;
 	uint32_t memory_align;
 	unsigned char *image;
@@ -88,6 +89,8 @@ struct simulation {
 	struct simulated_file files[SIMULATED_FILES];
 	size_t file_count;
 
+	void (*passing)(void *user); /* whenever time passes; may be NULL */
+	void *passing_user;
 	uint64_t clock_ns;
 	uint64_t operations; /* ever queued */
 	uint64_t transient_faults;

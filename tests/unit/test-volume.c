@@ -283,6 +283,30 @@ static void hops_are_counted_to_the_bridge_that_two_devices_have_in_common(void 
 	expect_hops("/sys/devices/virtual/block/loop0", HOST "/0000:00:03.0", -1, false);
 }
 
+/* The namespaces of QEMU have the first three; the fourth is a format that is none. */
+static void the_formats_of_a_namespace_are_told(void **state)
+{
+	static const unsigned char formats[] = { 0, 0, 9, 0, 8, 0, 9, 0, 0x40, 1, 12, 0,
+						 0, 0, 0, 0, 0, 0, 8, 0, 0,    0, 12, 2 };
+	unsigned char identity[DRIVE_IDENTITY_BYTES] = { 0 };
+	char text[64] = "blocks of 512 bytes";
+	char small[24] = "";
+
+	(void)state;
+	memcpy(identity + 128, formats, sizeof(formats));
+	identity[25] = 5;
+	drive_describe_formats(identity, text, sizeof(text));
+	assert_string_equal(text, "blocks of 512 bytes (formats 512, 512+8, 4096+320, 4096)");
+	drive_describe_formats(identity, small, sizeof(small));
+	assert_string_equal(small, " (formats 512, 512+8, 4");
+	/* An answer of nothing adds nothing. */
+	memset(identity, 0, sizeof(identity));
+	identity[25] = 255;
+	small[0] = '\0';
+	drive_describe_formats(identity, small, sizeof(small));
+	assert_string_equal(small, "");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -294,6 +318,7 @@ int main(void)
 		cmocka_unit_test(an_array_without_a_chunk_size_is_refused),
 		cmocka_unit_test(reads_of_a_mirror_are_spread_over_its_members),
 		cmocka_unit_test(volumes_on_volumes_add_up),
+		cmocka_unit_test(the_formats_of_a_namespace_are_told),
 		cmocka_unit_test(hops_are_counted_to_the_bridge_that_two_devices_have_in_common),
 	};
 

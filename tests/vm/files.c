@@ -87,6 +87,7 @@ int files_clean(void **state)
 	if (!getenv("GDS_VM"))
 		return 0;
 	umount2(MOUNT "/over", MNT_DETACH);
+	umount2("/tmp/slow", MNT_DETACH);
 	umount2(MOUNT, MNT_DETACH);
 	/* NOLINTNEXTLINE(cert-env33-c): the guest is the test's own */
 	system("exec >/dev/null 2>&1 </dev/null; cd /; dmsetup remove_all; rm -rf /dev/files; "

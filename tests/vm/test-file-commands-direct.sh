@@ -130,6 +130,8 @@ rights()
 	check_as_user "readable for the user's group"
 	says "dmabuf   taken"
 	says "proven:"
+	# What a drive tells itself, to who may open it.
+	says " bytes (formats 512, "
 	chown 0:0 /dev/nvme0n1
 	quietly umount $folder
 }

@@ -20,6 +20,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <unistd.h>
 
@@ -257,11 +258,109 @@ static void a_file_that_is_replaced_while_it_is_read_is_one_version_whole(void *
 	race("btrfs", "/dev/nvme2n1p1", true);
 }
 
+/* ---- Writes that take long ---- */
+
+/*
+ * A write(2) shows in the file's times when it begins. That what it writes later is read
+ * all the same rests on file systems that do not tell extents, or write pages down, while
+ * a write is under way. Here one is, for as long as the volume that its bytes come from is
+ * suspended.
+ */
+struct slow_write {
+	int fd;
+	const unsigned char *source;
+	atomic_bool done;
+};
+
+static void *slow_write_main(void *argument)
+{
+	struct slow_write *slow = argument;
+
+	need(pwrite(slow->fd, slow->source, MIB, 0) == (ssize_t)MIB, "pwrite");
+	atomic_store(&slow->done, true);
+	return NULL;
+}
+
+/* A MiB of a file that is on the suspended volume, all but its first pages. */
+static const unsigned char *make_slow_source(void)
+{
+	unsigned char *source;
+	int fd;
+
+	run("dmsetup create --noudevsync slow --table '0 160000 linear /dev/nvme2n1p2 0' && "
+	    "dmsetup mknodes slow && mkfs.ext4 -q -F /dev/mapper/slow && mkdir -p /tmp/slow && "
+	    "mount /dev/mapper/slow /tmp/slow && head -c %" PRIu64
+	    " /dev/urandom >/tmp/slow/source "
+	    "&& sync && echo 3 >/proc/sys/vm/drop_caches",
+	    MIB);
+	fd = open("/tmp/slow/source", O_RDONLY | O_CLOEXEC);
+	need(fd >= 0, "source");
+	source = mmap(NULL, MIB, PROT_READ, MAP_SHARED, fd, 0);
+	need(source != MAP_FAILED && madvise(source, MIB, MADV_RANDOM) == 0, "mmap");
+	close(fd);
+	for (uint64_t i = 0; i < 16 * BLOCK; i += BLOCK)
+		found[i] = source[i]; /* these pages are there, and the others not */
+	run("dmsetup suspend --noudevsync --nolockfs slow");
+	return source;
+}
+
+static void *resume_main(void *argument)
+{
+	(void)argument;
+	usleep(300000);
+	run("dmsetup resume --noudevsync slow");
+	return NULL;
+}
+
+static void check_slow_write(const char *file_system, const char *disk)
+{
+	struct slow_write slow = { 0 };
+	struct gds_result result;
+	struct gds_file *file;
+	pthread_t writer;
+	pthread_t resumer;
+	bool done;
+
+	make_file_system(file_system, disk, "");
+	make_plain(at("plain"), 2 * MIB);
+	must(gds_file_open(&file, at("plain")));
+	check_file(file, at("plain"));
+	slow.fd = open(at("plain"), O_WRONLY | O_CLOEXEC);
+	need(slow.fd >= 0, "plain");
+	slow.source = make_slow_source();
+	assert_int_equal(pthread_create(&writer, NULL, slow_write_main, &slow), 0);
+	usleep(100000);
+	done = atomic_load(&slow.done);
+	assert_int_equal(pthread_create(&resumer, NULL, resume_main, NULL), 0);
+	/* The first epoch since it began. What it gives may be the one or the other. */
+	assert_int_equal(read_by(GDS_PATH_AUTO, file, 0, 2 * MIB, 0, &result), 2 * MIB);
+	pthread_join(writer, NULL);
+	pthread_join(resumer, NULL);
+	assert_false(done); /* or this has tested nothing */
+	check_file(file, at("plain"));
+	gds_file_close(file);
+	close(slow.fd);
+	munmap((void *)slow.source, MIB);
+	run("umount /tmp/slow && dmsetup remove --noudevsync slow");
+	need(umount(MOUNT) == 0, MOUNT);
+}
+
+static void a_write_that_went_on_while_the_file_was_read_is_read_when_it_is_done(void **state)
+{
+	(void)state;
+	need_vm();
+	make_partitions();
+	check_slow_write("ext4", "/dev/nvme0n1p2");
+	check_slow_write("xfs", "/dev/nvme0n1p1");
+	check_slow_write("btrfs", "/dev/nvme2n1p1");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		CASE(a_file_that_is_rewritten_while_it_is_read_never_gives_another_files_bytes),
 		CASE(a_file_that_is_replaced_while_it_is_read_is_one_version_whole),
+		CASE(a_write_that_went_on_while_the_file_was_read_is_read_when_it_is_done),
 	};
 
 	/* GDS_TEST_ONLY=TEXT runs the cases whose name contains it. */
