@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 
 /* ---- Files ---- */
 
@@ -254,14 +255,15 @@ static enum status know_name(struct trace *trace, const char *name, size_t *file
 	struct known *known;
 	enum status status;
 	struct names one;
+	struct stat info;
 
 	if (found) {
 		*file = (*found)->file;
 		return STATUS_OK;
 	}
+	if (stat(name, &info) == 0 && S_ISDIR(info.st_mode))
+		return fail_line(trace, "it names a directory");
 	status = names_expand(&one, &name, 1);
-	if (status == STATUS_OK && one.count != 1)
-		status = fail_line(trace, "it names a directory");
 	if (status == STATUS_OK)
 		status = names_join(names, &one);
 	names_free(&one);

@@ -963,6 +963,7 @@ class Work(Case):
                             (f"\n{self.file} 0\n", (":2:", "path offset length")),
                             (f"{self.file} 0 x\n", (":1:", "path offset length")),
                             (f"{self.file} 0 0\n", (":1:", "0")),
+                            (f"{self.folder_of([8192])} 0 4k\n", (":1:", "names a directory")),
                             (f"{self.file} 3M 2k\n", ("beyond the end", self.file)),
                             (f"{self.path('none')} 0 4k\n", (self.path("none"),))):
             with self.subTest(text=text):
