@@ -358,6 +358,37 @@ class Reading(TestCase):
         collect()
         self.assertEqual(tensor.tobytes(), bytes(range(64, 67)))
 
+    def test_tensors_of_the_files_own_pages_are_the_same_and_never_written_back(self):
+        for names in (None, ["behind"]):
+            plain = load_file(self.file, framework="gds", names=names)
+            shared = load_file(self.file, framework="gds", names=names, share=True)
+            self.assertEqual(list(shared), list(plain))
+            for name, tensor in plain.items():
+                self.assertEqual((shared[name].shape, shared[name].dtype),
+                                 (tensor.shape, tensor.dtype))
+                self.assertEqual(shared[name].tobytes(), tensor.tobytes())
+        with open(self.file, "rb") as file:
+            before = file.read()
+        shared["behind"].memoryview()[:] = bytes(8)
+        with open(self.file, "rb") as file:
+            self.assertEqual(file.read(), before)
+        part = shared["behind"][0]
+        del shared
+        collect()
+        self.assertEqual(part.tobytes(), bytes(4))
+        empty = self.write(pack({"a": entry(shape=[0, 3], data_offsets=[0, 0])}, b""), "empty")
+        self.assertEqual(load_file(empty, framework="gds", share=True)["a"].shape, (0, 3))
+
+    def test_a_files_own_pages_are_of_no_device_but_the_cpu(self):
+        with vulkan_device() as device, self.assertRaisesRegex(ValueError, "is for the CPU"):
+            load_file(self.file, device, share=True)
+
+    def test_a_shared_file_that_became_shorter_is_found_out(self):
+        header = safetensors.read_header(self.file)
+        os.truncate(self.file, os.path.getsize(self.file) - 10)
+        with self.assertRaisesRegex(SafetensorError, "shorter"):
+            safetensors._share(self.file, header.tensors, "gds")
+
     def test_unknown_frameworks_and_devices_are_refused(self):
         with self.assertRaisesRegex(ValueError, "no framework 'tf'"):
             load_file(self.file, framework="tf")

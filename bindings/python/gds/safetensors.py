@@ -18,9 +18,12 @@ gds.Tensor. Devices are "cpu", "cuda:0", or what gds.Device() takes.
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import json
 import logging
 import math
+import mmap
 import os
 import struct
 from typing import (
@@ -36,6 +39,7 @@ from typing import (
     Union,
 )
 
+from ._errors import make_error
 from ._memory import Buffer, Device, host_device
 from ._reader import Batch, File, Path, Reader, default_reader
 from ._tensor import DType, Tensor
@@ -418,6 +422,55 @@ class _Loading:
         return made
 
 
+# ---- The page cache's own pages ----
+
+_MADV_SEQUENTIAL, _MADV_HUGEPAGE, _MADV_POPULATE_READ = 2, 14, 22
+_STEP = 64 << 20  # between two of which Ctrl-C gets through
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+
+
+def _populate(path: str, address: int, begin: int, end: int) -> None:
+    """Has the kernel read and map a part of a mapping at `address`, in large pages."""
+    for advice in (_MADV_SEQUENTIAL, _MADV_HUGEPAGE):
+        _libc.madvise(address, end, advice)
+    at = begin // _PAGE * _PAGE
+    while at < end:
+        length = min(_STEP, end - at)
+        if _libc.madvise(address + at, length, _MADV_POPULATE_READ):
+            number = ctypes.get_errno()
+            if number == errno.EINVAL:
+                return  # before Linux 5.14: they are read when they are touched
+            if number != errno.EINTR:
+                raise make_error(errno.EIO, f"{path}: cannot read bytes {at} to {at + length}")
+        else:
+            at += length
+
+
+def _share(path: str, infos: Mapping[str, TensorInfo], framework: str) -> Dict[str, Any]:
+    """Tensors that are a private mapping of the file."""
+    held = [info for info in infos.values() if info.nbytes]
+    if not held:
+        return {
+            name: _hand_over_named(name, host_device().empty(info.shape, info.kind), framework)
+            for name, info in infos.items()
+        }
+    begin, end = min(info.begin for info in held), max(info.end for info in held)
+    with open(path, "rb", opener=_open_at_once) as file:
+        if os.fstat(file.fileno()).st_size < end:
+            raise SafetensorError(f"{path}: it has become shorter since its header was read")
+        memory = mmap.mmap(file.fileno(), end, mmap.MAP_PRIVATE)
+    buffer = host_device().import_host(memory)
+    _populate(path, buffer.address or 0, begin, end)
+    return {
+        name: _hand_over_named(
+            name, buffer.tensor(info.kind, info.shape, info.begin if info.nbytes else 0), framework
+        )
+        for name, info in infos.items()
+    }
+
+
 # ---- Whole files ----
 
 
@@ -526,6 +579,7 @@ def load_file(
     names: Optional[Sequence[str]] = None,
     reader: Optional[Reader] = None,
     progress: bool = False,
+    share: bool = False,
 ) -> Dict[str, Any]:
     """Loads the tensors of a file, by name, in one batch of reads.
 
@@ -534,6 +588,11 @@ def load_file(
     framework  "pt", "np", "jax" or "gds": what the tensors are of
     names      only these tensors are read; all of them where it is not given
     progress   show a bar, if tqdm is installed
+    share      on "cpu": make the tensors of the file's own pages in the page cache, as the
+               safetensors package does, and not of memory of their own. It takes the least
+               time of the CPU, and processes that load the same file share its memory. What is
+               written to the tensors is theirs alone. But changes of the file may be seen in
+               them, and a file that is cut short ends the program with SIGBUS.
 
     The tensors of one file lie in one allocation, which stays as long as any of them does:
     load those that are to outlive the others with safe_open().
@@ -545,6 +604,8 @@ def load_file(
     where = _device(device)
     reader = reader or default_reader()
     files = _files(filename, names)
+    if share:
+        return _load_shared(files, where, made_of)
     total = sum(info.nbytes for _, infos in files for info in infos.values())
     with reader.batch() as batch:
         loadings = [_Loading(path, infos, where, batch) for path, infos in files]
@@ -560,6 +621,18 @@ def load_file(
         at += count
         tensors.update(loading.tensors(made_of))
     _log_paths(total, [result.paths for result in results])
+    return tensors
+
+
+def _load_shared(
+    files: Sequence[Tuple[str, Dict[str, TensorInfo]]], device: Device, framework: str
+) -> Dict[str, Any]:
+    if not device.name.startswith("host"):
+        raise ValueError(f"share=True is for the CPU: {device.name} has memory of its own")
+    tensors: Dict[str, Any] = {}
+    for path, infos in files:
+        tensors.update(_share(path, infos, framework))
+        logger.info("loaded %s: its own pages", path)
     return tensors
 
 
