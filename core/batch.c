@@ -283,7 +283,7 @@ ssize_t gds_batch_add(struct gds_batch *batch, const struct gds_request *request
 		return gds_fail(EBUSY, "gds_batch_add: the batch was submitted; wait for it and "
 				       "reset it first");
 	before = batch->count;
-	err = reserve(batch, before + count);
+	err = reserve(batch, count < SCHEDULE_NONE ? before + count : count);
 	if (!err)
 		err = fill_reads(batch, requests, count);
 	if (err) {
@@ -540,10 +540,14 @@ int gds_batch_signal_vulkan(struct gds_batch *batch, struct gds_device *device, 
 			    uint64_t value)
 {
 	struct batch_signal *signal;
+	int err;
 
 	if (!batch || !device || !semaphore)
 		return gds_fail(EINVAL, "gds_batch_signal_vulkan: pass a batch, a device and a "
 					"semaphore");
+	err = reader_check(batch->reader, "gds_batch_signal_vulkan");
+	if (err)
+		return err;
 	if (strcmp(device->backend->ops->name, "vulkan") != 0)
 		return gds_fail(ENOTSUP,
 				"gds_batch_signal_vulkan: a %s device has no Vulkan semaphores",
@@ -566,7 +570,10 @@ int gds_batch_stream_wait_cuda(struct gds_batch *batch, struct gds_device *devic
 
 	if (!batch || !device)
 		return gds_fail(EINVAL, "gds_batch_stream_wait_cuda: pass a batch and a device");
-	if (batch->state != BATCH_IDLE)
+	err = reader_check(batch->reader, "gds_batch_stream_wait_cuda");
+	if (err)
+		return err;
+	if (state_of(batch) != BATCH_IDLE)
 		return gds_fail(EBUSY, "gds_batch_stream_wait_cuda: the batch was submitted; ask "
 				       "for the wait before that");
 	waiting = calloc(1, sizeof(*waiting));

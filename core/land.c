@@ -327,6 +327,9 @@ static void finish_landing(struct gds_reader *reader, struct op *op, int result)
 
 	if (proof)
 		aim_prove(reader, op, result);
+	/* A drive ends nowhere within a file that is unchanged: it is gone. */
+	if (result == 0 && aim_is_below(op))
+		result = -EIO;
 	if (result < 0) {
 		handle_error(reader, op, -result);
 		return;

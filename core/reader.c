@@ -803,11 +803,14 @@ void reader_put(struct gds_reader *reader)
 
 static int start_notifying(struct gds_reader *reader, void *argument)
 {
+	int err = 0;
+
 	/* With a progress thread only complete batches are news. */
 	if (!reader->notify && !reader->has_progress)
-		reader->lane->ops->notify(reader->lane, reader->eventfd);
-	reader->notify = true;
-	return 0;
+		err = reader->lane->ops->notify(reader->lane, reader->eventfd);
+	if (!err)
+		reader->notify = true;
+	return err;
 }
 
 int gds_reader_eventfd(struct gds_reader *reader)

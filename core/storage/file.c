@@ -189,6 +189,8 @@ int gds_file_open(struct gds_file **file_out, const char *path)
 		err = gds_fail_errno(errno, "cannot open %s", path);
 	else
 		err = check_type(path, &status);
+	file->block_device = S_ISBLK(status.st_mode);
+	file->device = status.st_rdev;
 	file->storage = file->block_device ? status.st_rdev : status.st_dev;
 	file->order = file->block_device ? 0 : status.st_ino;
 	if (err)
