@@ -34,18 +34,8 @@ if(TARGET gds-bench)
   install(TARGETS gds-bench RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR} COMPONENT tools)
 endif()
 
-foreach(section 1 3 7)
-  file(GLOB pages CONFIGURE_DEPENDS docs/man/*.${section})
-  if(pages)
-    if(section EQUAL 1)
-      set(component tools)
-    else()
-      set(component development)
-    endif()
-    install(FILES ${pages} DESTINATION ${CMAKE_INSTALL_MANDIR}/man${section}
-            COMPONENT ${component})
-  endif()
-endforeach()
+# docs/ makes those of the interface, and says where they go.
+install(FILES docs/man/gds-bench.1 DESTINATION ${CMAKE_INSTALL_MANDIR}/man1 COMPONENT tools)
 
 install(FILES LICENSE README.md CHANGELOG.md DESTINATION ${CMAKE_INSTALL_DOCDIR}
         COMPONENT development OPTIONAL)

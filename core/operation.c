@@ -16,6 +16,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/probe.h"
+#include "lane/ring.h"
 #include "memory/buffer.h"
 #include "reader.h"
 #include "storage/file.h"
@@ -25,7 +26,8 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-#define REAP_AT_ONCE 64
+/* Reads that are taken from the scheduler at once. */
+#define STREAK_MOST 32
 
 #define likely(condition)   __builtin_expect(!!(condition), 1)
 #define unlikely(condition) __builtin_expect(!!(condition), 0)
@@ -53,6 +55,7 @@ int operations_open(struct gds_reader *reader)
 		reader->ops[i].next = reader->free_ops;
 		reader->free_ops = &reader->ops[i];
 	}
+	reader->free_count = (uint32_t)count;
 	reader->held_last = &reader->held_first;
 	return 0;
 }
@@ -248,13 +251,14 @@ static void release_op(struct gds_reader *reader, struct op *op)
 		leave_read(reader, op);
 	op->next = reader->free_ops;
 	reader->free_ops = op;
+	reader->free_count++;
 	let_go(reader, op->read);
 }
 
 /* ---- Into the lane ---- */
 
-/* The read of an operation straight into host pages: by far the most, so in line. */
-static inline struct lane_read mapped_read(const struct op *op)
+/* The read of an operation straight into host pages. */
+static struct lane_read mapped_read(const struct op *op)
 {
 	const struct route *route = op->read->route;
 
@@ -276,7 +280,8 @@ static void queue_op(struct gds_reader *reader, struct op *op, const struct lane
 	GDS_PROBE5(op_issue, op, op->read, op->io.offset, op->io.length, op->path);
 	if (unlikely(reader->tells))
 		tell_queued(reader, op);
-	reader->lane->ops->queue(reader->lane, lane_read);
+	reader->queued++;
+	lane_queue(reader->lane, lane_read);
 }
 
 /* Puts what of the operation is not there after `got` wanted bytes back to its rest. */
@@ -532,10 +537,45 @@ static void fill_op(struct op *op)
 /* An operation of which no more is set than goes well with it. */
 static void fill_plain_op(struct op *op)
 {
+	const struct read *read = op->read;
+
+	op->io = (struct plan_op){
+		.offset = read->offset,
+		.place = read->buffer_offset,
+		.length = (uint32_t)read->length,
+		.wanted = (uint32_t)read->length,
+	};
 	op->reads = 1;
 	op->charged = op->io.length;
 	op->path = GDS_PATH_MAPPED;
 	fill_op(op);
+}
+
+/*
+ * Starts a read as an operation straight into host pages. No more of that is set than
+ * goes well with it: see fill_plain_op().
+ */
+static inline void start_plain(struct gds_reader *reader, struct lane *lane, struct op *op,
+			       struct read *read)
+{
+	const struct route *route = read->route;
+	const struct lane_read lane_read = {
+		.token = (uintptr_t)op,
+		.offset = read->offset,
+		.address = route->host + read->buffer_offset,
+		.length = (uint32_t)read->length,
+		.file = route->file->slot,
+		.buffer = route->buffer->slots[read->buffer_offset / SLICE_BYTES],
+	};
+
+	read->outcome.issued_ns = reader->now_ns;
+	read->first_path = GDS_PATH_MAPPED;
+	op->io.length = lane_read.length;
+	op->read = read;
+	op->plain = true;
+	op->in_lane = true;
+	op->file_slot = lane_read.file;
+	lane_queue(lane, &lane_read);
 }
 
 /*
@@ -544,54 +584,46 @@ static void fill_plain_op(struct op *op)
  */
 static uint32_t issue_streak(struct gds_reader *reader, struct reader_queue *queue, uint32_t most)
 {
-	struct schedule_streak begun;
-	struct schedule_streak streak;
-	struct lane_read lane_read;
-	struct read *read;
-	struct op *op;
+	struct read *reads[STREAK_MOST];
+	struct lane *lane = reader->lane;
+	struct op *op = reader->free_ops;
+	struct schedule_run *run;
+	uint32_t count;
 
-	if (!scheduler_begin(&reader->scheduler, &queue->schedule, most, &begun))
+	most = (uint32_t)min_u64(min_u64(most, reader->free_count), STREAK_MOST);
+	count = scheduler_take(&reader->scheduler, &queue->schedule, most, reads, &run);
+	if (count == 0)
 		return 0;
-	streak = begun; /* no call sees this one, so that it stays in registers */
-	while ((op = reader->free_ops) != NULL && (read = schedule_whole(&streak)) != NULL) {
-		reader->free_ops = op->next;
-		read->outcome.issued_ns = reader->now_ns;
-		read->first_path = GDS_PATH_MAPPED;
-		op->io = (struct plan_op){
-			.offset = read->offset,
-			.place = read->buffer_offset,
-			.length = (uint32_t)read->length,
-			.wanted = (uint32_t)read->length,
-		};
-		op->run = streak.run;
-		op->read = read;
-		op->plain = true;
-		op->in_lane = true;
-		lane_read = mapped_read(op);
-		op->file_slot = lane_read.file;
-		reader->lane->ops->queue(reader->lane, &lane_read);
+	for (uint32_t i = 0; i < count; i++, op = op->next) {
+		op->run = run;
+		start_plain(reader, lane, op, reads[i]);
 	}
-	begun = streak;
-	counter_add(&queue->counters.operations, begun.taken);
-	scheduler_end(&reader->scheduler, &begun);
-	return begun.taken;
+	reader->free_ops = op;
+	reader->free_count -= count;
+	reader->queued += count;
+	counter_add(&queue->counters.operations, count);
+	return count;
 }
 
 /* Starts operations for one device. Whether there may be more to start. */
 static bool issue_for(struct gds_reader *reader, struct reader_queue *queue, uint32_t most)
 {
+	uint32_t taken;
 	struct op *op;
 
-	for (; most > 0; most--) {
-		if (!queue->starved_first && !reader->watched)
-			most -= issue_streak(reader, queue, most);
+	for (; most > 0; most -= taken) {
 		op = reader->free_ops;
-		if (most == 0)
-			break;
-		if (queue->starved_first || !op ||
-		    !scheduler_next(&reader->scheduler, &queue->schedule, &op->scheduled))
+		if (!schedule_may_issue(&reader->scheduler, &queue->schedule) ||
+		    queue->starved_first || !op)
+			return false;
+		taken = reader->watched ? 0 : issue_streak(reader, queue, most);
+		if (taken > 0)
+			continue;
+		taken = 1;
+		if (!scheduler_next(&reader->scheduler, &queue->schedule, &op->scheduled))
 			return false;
 		reader->free_ops = op->next;
+		reader->free_count--;
 		fill_op(op);
 		note_issued(reader, op);
 		if (unlikely(!start_op(reader, op)))
@@ -604,6 +636,7 @@ void operations_issue(struct gds_reader *reader)
 {
 	struct reader_queue *queue = reader->queues;
 	uint32_t most = queue && queue->next ? TURN_OPERATIONS : UINT32_MAX;
+	uint32_t before = reader->queued;
 	bool more;
 
 	scheduler_share(&reader->scheduler);
@@ -614,6 +647,8 @@ void operations_issue(struct gds_reader *reader)
 		for (queue = reader->queues; queue; queue = queue->next)
 			more |= issue_for(reader, queue, most);
 	} while (more);
+	if (reader->queued == before)
+		return;
 	if (reader->scheduler.in_flight >
 	    atomic_load_explicit(&reader->counters.in_flight_peak, memory_order_relaxed))
 		atomic_store_explicit(&reader->counters.in_flight_peak, reader->scheduler.in_flight,
@@ -671,12 +706,21 @@ static void credit(struct gds_reader *reader, struct op *op, uint32_t got)
 	op->read->outcome.path_bytes[op->path - 1] += end - place;
 }
 
-/* The file ends at this place of the buffer: what follows will not come. */
+/*
+ * The file ends at this place of the buffer: what follows will not come. Its size is
+ * not what it was known to be, and is looked up for the reads that come; what is left
+ * of a drive that was unplugged has none.
+ */
 static void end_short(struct gds_reader *reader, struct op *op, uint64_t place)
 {
+	int64_t file_bytes = gds_file_bytes(op->read->route->file->file);
 	struct read *read = op->read;
 	uint64_t there;
 
+	if (file_bytes < 0) {
+		fail_reads(reader, op, (int)file_bytes);
+		return;
+	}
 	for (uint32_t i = 0; i < op->reads; i++, read = &op->run->reads[read->next]) {
 		there = place > read->buffer_offset ? place - read->buffer_offset : 0;
 		read->short_at = min_u64(read->short_at, there);
@@ -1000,6 +1044,7 @@ static void count_landed(struct gds_reader *reader, struct landed *landed)
 		return;
 	queue = (struct reader_queue *)run->device;
 	schedule_run_landed(&reader->scheduler, run, landed->reads, landed->bytes);
+	reader->free_count += landed->reads;
 	counter_add(&counters->path_bytes[GDS_PATH_MAPPED], landed->bytes);
 	counter_add(&counters->class_reads[run->class], landed->reads);
 	counter_add(&counters->class_bytes[run->class], landed->bytes);
@@ -1056,17 +1101,16 @@ static void land_all(struct gds_reader *reader, const struct lane_completion *co
 
 size_t operations_reap(struct gds_reader *reader)
 {
-	struct lane_completion completions[REAP_AT_ONCE];
+	const struct lane_completion *completions;
 	size_t total = 0;
 	size_t count;
 
-	do {
-		count = reader->lane->ops->reap(reader->lane, completions, REAP_AT_ONCE);
-		if (count && total == 0)
+	while ((count = reader->lane->ops->reap(reader->lane, &completions)) > 0) {
+		if (total == 0)
 			reader->now_ns = clock_now_ns();
 		land_all(reader, completions, count);
 		total += count;
-	} while (count == REAP_AT_ONCE);
+	}
 	settle_held(reader);
 
 	if (total)

@@ -95,8 +95,10 @@ struct gds_batch {
 	struct schedule_run only; /* where one is enough */
 	struct batch_hold {
 		struct route *route;
-		size_t first; /* of the reads in a row that have this route, and hold it */
+		size_t first; /* of the reads in a row that have this route */
 		size_t count;
+		uint64_t end; /* in the file, of the read that reaches the furthest */
+		bool empties; /* there are reads of nothing */
 	} * holds;
 	size_t hold_count;
 	size_t hold_capacity;
@@ -186,6 +188,7 @@ struct gds_reader {
 	struct op *ops;
 	size_t op_count; /* as many as may be in the lane, or have a chunk that is copied from */
 	struct op *free_ops;
+	uint32_t free_count;
 	struct reader_queue *queues; /* others read the list, under the lock */
 	struct gds_batch *timed;     /* batches in flight that have a deadline */
 	uint64_t next_deadline_ns;   /* no later than the first of them; UINT64_MAX: none */
@@ -199,7 +202,11 @@ struct gds_reader {
 	struct read *arrived[ARRIVALS_AT_ONCE];
 	size_t arrived_count; /* 0 between turns */
 	bool staying;         /* the thread that drives will go on until something is complete */
-	struct reader_file *active; /* files that are read from below */
+	bool alone;           /* no other thread waits for what it drives */
+	const struct gds_batch *awaited; /* what it waits for, or NULL */
+	uint32_t queued;                 /* operations that the lane has, and the kernel has not */
+	uint32_t put_off;                /* submissions since the lane was entered */
+	struct reader_file *active;      /* files that are read from below */
 	struct reader_volumes *volumes;
 	struct reader_target *targets; /* below files */
 	struct dmabuf_map *maps;

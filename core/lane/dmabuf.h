@@ -18,7 +18,7 @@ enum dmabuf_shape {
 /*
  * The newest shape that the running kernel speaks: found out once per process, by
  * emptying a slot of a small ring in each shape. DMABUF_NONE also where io_uring
- * itself is refused.
+ * itself is refused, or what the ring takes is short: then it is tried again next time.
  */
 enum dmabuf_shape dmabuf_kernel_shape(void);
 bool dmabuf_kernel_speaks(enum dmabuf_shape shape);

@@ -69,6 +69,15 @@ void dmabuf_maps_close(struct gds_reader *reader, const struct reader_target *ta
 	}
 }
 
+bool dmabuf_target_used(const struct gds_reader *reader, const struct reader_target *target)
+{
+	for (const struct dmabuf_map *map = reader->maps; map; map = map->next)
+		for (size_t i = 0; map->target == target && i < map->count; i++)
+			if (map->slots[i].slot != LANE_NO_BUFFER)
+				return true;
+	return false;
+}
+
 /* Gives up the slot that was used the longest ago and is idle. */
 static int evict(struct gds_reader *reader)
 {

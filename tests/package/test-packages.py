@@ -60,6 +60,13 @@ class PackagesTest(unittest.TestCase):
             packed += files - {f"share/doc/{name}/copyright"}
         self.assertEqual(sorted(packed), sorted(files_below(prefix)))
 
+    def test_man_pages_of_calls_go_with_the_headers(self):
+        made = os.path.join(BUILD, "docs/man")
+        if not os.path.isdir(made):
+            self.skipTest("there are no man pages in this build: cmake said what they need")
+        packed = {os.path.basename(path) for path in files_below(self.roots["libgds-dev"])}
+        self.assertEqual(set(os.listdir(made)) - packed, set())
+
     def test_they_depend_on_what_they_need(self):
         version = self.field("libgds0", "Version")
         for name in ("libgds-dev", "gds-tools"):

@@ -78,6 +78,12 @@ print(f'{zlib.crc32(open(\"/dev/nvme0n1\", \"rb\").read(9000000)):08x}')")
 	says "^CRC-32 $crc, of the buffer and of its memfd"
 }
 
+uring_dmabuf_reads_without_gds()
+{
+	runs "$examples/uring-dmabuf" /dev/nvme0n1
+	says "^65536 bytes of /dev/nvme0n1: all as an ordinary read gives them$"
+}
+
 the_demo_reads_a_file_that_it_put_on_the_drive()
 {
 	need_model
@@ -107,5 +113,6 @@ run_case()
 run_case vulkan_minimal_adds_up_what_the_drive_wrote
 run_case nearest_answers_from_the_matrix_that_the_drive_wrote
 run_case custom_backend_exports_memory_that_the_drive_writes
+run_case uring_dmabuf_reads_without_gds
 run_case the_demo_reads_a_file_that_it_put_on_the_drive
 exit $status
