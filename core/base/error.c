@@ -43,6 +43,8 @@ static const char *advice(int error)
 		return "; raise the limit on open files (ulimit -n)";
 	case EIO:
 		return "; the device failed, see the kernel's log (dmesg)";
+	case ENODATA: /* what the kernel makes of a medium error */
+		return "; a block of the medium cannot be read, see the kernel's log (dmesg)";
 	case ENXIO:
 	case ENODEV:
 		return "; the device is gone, see that it is connected";

@@ -111,6 +111,35 @@ static void reads_at_the_end_of_a_drive_are_short_and_right(void **state)
 	close_rig(&rig);
 }
 
+/* ---- A bad block --------------------------------------------------------------------- */
+
+#define BAD_OFFSET (UINT64_C(7) << 30) /* as kernel/vmlib/machine.py has it */
+
+/* Also where it is the first read of all, which the proof would be made by. */
+static void a_bad_block_fails_the_reads_that_want_it_and_no_others(void **state)
+{
+	struct gds_result result;
+	struct rig rig;
+
+	(void)state;
+	need_vm();
+	for (unsigned drive = 0; drive < 2; drive++) {
+		open_rig_of(&rig, "udmabuf", MIB);
+		result = rig_read(&rig, drive, GDS_PATH_DMABUF, BAD_OFFSET, 8192, 0);
+		assert_true(result.bytes < 0);
+		assert_int_equal(result.error_offset, BAD_OFFSET);
+		result = rig_read(&rig, drive, GDS_PATH_DMABUF, 4096, MIB - 99, 13);
+		assert_int_equal(result.path_bytes[GDS_PATH_DMABUF], MIB - 99);
+		rig_check(&rig, 4096, MIB - 99, 13);
+		result = rig_read(&rig, drive, GDS_PATH_DMABUF, BAD_OFFSET - 8192 + 1, 10000, 0);
+		assert_int_equal(result.bytes, -ENODATA);
+		assert_non_null(strstr(gds_last_error(), disks[drive]));
+		assert_non_null(strstr(gds_last_error(), "medium"));
+		close_rig(&rig);
+	}
+	print_message("%s\n", gds_last_error());
+}
+
 /* ---- Sizes --------------------------------------------------------------------------- */
 
 static void buffers_of_any_size_are_filled_from_anywhere(void **state)
@@ -399,6 +428,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(reads_at_the_end_of_a_drive_are_short_and_right),
+		cmocka_unit_test(a_bad_block_fails_the_reads_that_want_it_and_no_others),
 		cmocka_unit_test(buffers_of_any_size_are_filled_from_anywhere),
 		cmocka_unit_test(requests_beyond_a_buffer_or_a_file_are_refused),
 		cmocka_unit_test(a_cancelled_batch_is_let_go_of_by_the_drives),
