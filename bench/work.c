@@ -166,6 +166,11 @@ static enum status lay_pieces(struct work *work, const struct options *options)
 
 	if (wrong)
 		return fail(STATUS_USAGE, "bad value: --sample %s: %s", options->sample, wrong);
+	if (options->align > work->least_piece)
+		return fail(STATUS_USAGE,
+			    "bad value: --align %" PRIu64 ": pieces of --sample %s can be smaller: "
+			    "align them to less",
+			    options->align, options->sample);
 	for (size_t i = 0; i < work->file_count; i++) {
 		work->files[i].before = work->bytes;
 		work->bytes += work->files[i].bytes;
@@ -430,6 +435,11 @@ static enum status check_operands(const struct options *options)
 		return fail(STATUS_USAGE, "too much to read: --trace %s: leave out %s",
 			    options->trace,
 			    options->sample ? "--sample" : "the files, which the trace names");
+	if (options->size != OPTION_UNSET && (options->trace || options->sample))
+		return fail(STATUS_USAGE,
+			    "too much to read: --size: it cuts a working set of blocks: leave it "
+			    "out with --%s",
+			    options->trace ? "trace" : "sample");
 	if (!options->trace && options->file_count == 0)
 		return fail(STATUS_USAGE, "no file: gds-bench bench: give it FILE... or --trace "
 					  "FILE");

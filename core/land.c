@@ -320,9 +320,9 @@ static void finish_landing(struct gds_reader *reader, struct op *op, int result)
 		op_continue(reader, op); /* with those of its reads that have not failed */
 		return;
 	}
-	if (proof && proof->state == PROOF_FAILED) {
+	if (proof && proof->state != PROOF_PASSED) {
 		op_return_to_rest(op, 0);
-		op_continue(reader, op); /* by another path */
+		op_continue(reader, op); /* by another path, or to be proven again */
 		return;
 	}
 	op->arrived = (uint32_t)result;

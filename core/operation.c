@@ -49,21 +49,6 @@ void operations_close(struct gds_reader *reader)
 
 /* ---- The end of reads ---- */
 
-/* So that GPU work which is submitted from now on sees the bytes. */
-static int make_visible(struct read *read)
-{
-	/* A buffer that was closed was drained before: reads end with it open. */
-	struct backend_memory *memory = read->route->buffer->buffer->memory;
-	const struct backend_ops *ops = memory->device->ops;
-	int err = 0;
-
-	if (read->outcome.path_bytes[GDS_PATH_MAPPED - 1] && memory->needs_publish)
-		err = ops->publish(memory, read->buffer_offset, read->length);
-	if (!err && read->outcome.path_bytes[GDS_PATH_DMABUF - 1] && ops->acquire)
-		err = ops->acquire(memory, read->buffer_offset, read->length);
-	return err;
-}
-
 void batch_close_reads(struct gds_reader *reader, struct gds_batch *batch, size_t count)
 {
 	size_t open = atomic_load_explicit(&batch->open, memory_order_relaxed) - count;
@@ -106,10 +91,9 @@ static inline void count_read(struct gds_reader *reader, const struct read *read
 			    reader->now_ns - read->outcome.issued_ns);
 }
 
-static void finish_read(struct gds_reader *reader, struct read *read)
+/* Only when this is over may anyone be told that the read is done. */
+static void end_read(struct gds_reader *reader, struct read *read)
 {
-	if (!read->error)
-		read->error = (int16_t)make_visible(read);
 	count_read(reader, read, read->route->file->queue);
 	if (read->error)
 		count_failure(reader, read);
@@ -129,6 +113,92 @@ void read_fail(struct read *read, int error, uint64_t offset, uint32_t length)
 	read->error = (int16_t)error;
 	read->outcome.error_offset = offset;
 	read->error_length = length;
+}
+
+/* A buffer that was closed was drained before: reads end with it open. */
+static struct backend_memory *memory_of(const struct read *read)
+{
+	return read->route->buffer->buffer->memory;
+}
+
+/* What came through the memory's mapping by the CPU. */
+static int publish(const struct read *read)
+{
+	struct backend_memory *memory = memory_of(read);
+
+	if (!read->outcome.path_bytes[GDS_PATH_MAPPED - 1] || !memory->needs_publish)
+		return 0;
+	return memory->device->ops->publish(memory, read->buffer_offset, read->length);
+}
+
+/* A drive wrote it, past the CPU. */
+static bool needs_acquire(const struct read *read)
+{
+	return read->outcome.path_bytes[GDS_PATH_DMABUF - 1] &&
+	       memory_of(read)->device->ops->acquire;
+}
+
+static bool same_slice(const struct read *a, const struct read *b)
+{
+	uint64_t slice_bytes = memory_of(a)->slice_bytes;
+
+	return memory_of(a) == memory_of(b) &&
+	       a->buffer_offset / slice_bytes == b->buffer_offset / slice_bytes;
+}
+
+/*
+ * Ends the first of the reads that have arrived, and with it those that begin in the
+ * same slice: drivers do whole slices, or more, at once.
+ */
+static void end_slice(struct gds_reader *reader)
+{
+	struct read *together[ARRIVALS_AT_ONCE];
+	struct read *first = reader->arrived[0];
+	struct backend_memory *memory = memory_of(first);
+	size_t count = 0, left = 0;
+	uint64_t begin = UINT64_MAX, end = 0;
+	int err;
+
+	for (size_t i = 0; i < reader->arrived_count; i++) {
+		struct read *read = reader->arrived[i];
+
+		if (!same_slice(first, read)) {
+			reader->arrived[left++] = read;
+			continue;
+		}
+		together[count++] = read;
+		begin = min_u64(begin, read->buffer_offset);
+		end = max_u64(end, read_place_end(read));
+	}
+	reader->arrived_count = left;
+	err = memory->device->ops->acquire(memory, begin, end - begin);
+	for (size_t i = 0; i < count; i++) {
+		if (err)
+			read_fail(together[i], err, together[i]->offset, 0);
+		end_read(reader, together[i]);
+	}
+}
+
+void operations_show(struct gds_reader *reader)
+{
+	while (reader->arrived_count)
+		end_slice(reader);
+}
+
+/* Sees to it that GPU work which is submitted from the read's end on sees its bytes. */
+static void finish_read(struct gds_reader *reader, struct read *read)
+{
+	int err = read->error ? 0 : publish(read);
+
+	if (err)
+		read_fail(read, err, read->offset, 0);
+	if (read->error || !needs_acquire(read)) {
+		end_read(reader, read);
+		return;
+	}
+	reader->arrived[reader->arrived_count++] = read;
+	if (reader->arrived_count == ARRIVALS_AT_ONCE)
+		operations_show(reader);
 }
 
 /* The operation has nothing left to do for the read. */

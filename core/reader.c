@@ -5,6 +5,7 @@
 #include "base/bits.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/fork.h"
 #include "base/log.h"
 #include "base/probe.h"
 #include "lane/dmabuf.h"
@@ -119,23 +120,11 @@ static int fill_options(struct gds_reader_options *full, const struct gds_reader
 
 /* ---- Fork ---- */
 
-static atomic_uint fork_generation;
-
-static void count_fork(void)
-{
-	atomic_fetch_add(&fork_generation, 1);
-}
-
-static void watch_forks(void)
-{
-	pthread_atfork(NULL, NULL, count_fork);
-}
-
 int reader_check(struct gds_reader *reader, const char *call)
 {
 	if (!reader)
 		return gds_fail(EINVAL, "%s: reader must not be NULL", call);
-	if (reader->fork_generation != atomic_load_explicit(&fork_generation, memory_order_relaxed))
+	if (reader->fork_generation != fork_count())
 		return gds_fail(EPERM,
 				"%s: this reader was opened before fork(); open another one in "
 				"the child",
@@ -168,12 +157,21 @@ static void tell_sleepers(struct gds_reader *reader)
 		pthread_cond_broadcast(&reader->changed);
 }
 
+/*
+ * Lock held, but not meanwhile: what the caller knew may have changed. The lane stays
+ * until the last waker is through with it.
+ */
 static void wake_driver(struct gds_reader *reader)
 {
 	if (!reader->asleep)
 		return;
 	reader->asleep = false;
+	reader->wakers++;
+	reader_unlock(reader);
 	reader->lane->ops->wake(reader->lane);
+	reader_lock(reader);
+	if (--reader->wakers == 0 && reader->closed)
+		tell_sleepers(reader);
 }
 
 /* Becomes the driver, ahead of threads that drive while they wait. Lock held. */
@@ -181,8 +179,10 @@ static void claim(struct gds_reader *reader)
 {
 	reader->claims++;
 	while (reader->driving) {
-		wake_driver(reader);
-		sleep_until(reader, UINT64_MAX);
+		if (reader->asleep)
+			wake_driver(reader);
+		else
+			sleep_until(reader, UINT64_MAX);
 	}
 	reader->claims--;
 	reader->driving = true;
@@ -374,6 +374,7 @@ static int finish_turn(struct gds_reader *reader, uint64_t wait_ns)
 	landed = operations_reap(reader);
 	if (copying || operations_copying(reader))
 		operations_copied(reader, landed ? 0 : min_u64(wait_ns, COPY_WAIT_NS));
+	operations_show(reader);
 	if (serves_event_loop(reader))
 		hand_over_rest(reader);
 	if (landed)
@@ -398,7 +399,7 @@ static bool can_put_off(struct gds_reader *reader)
 {
 	uint32_t gather;
 
-	if (reader->completed || reader->notify || reader->active)
+	if (reader->completed || reader->arrived_count || reader->notify || reader->active)
 		return false;
 	gather = scheduler_gather(&reader->scheduler);
 	return reader->queued < gather && ++reader->put_off < gather;
@@ -670,7 +671,6 @@ static uint32_t lane_depth(uint32_t queue_depth)
 int reader_open(struct gds_reader **reader_out, const struct gds_reader_options *options,
 		const struct lane_ops *uring)
 {
-	static pthread_once_t once = PTHREAD_ONCE_INIT;
 	struct gds_reader_options full;
 	struct gds_reader *reader;
 	int err;
@@ -680,13 +680,12 @@ int reader_open(struct gds_reader **reader_out, const struct gds_reader_options 
 	err = fill_options(&full, options);
 	if (err)
 		return err;
-	pthread_once(&once, watch_forks);
 	reader = calloc(1, sizeof(*reader));
 	if (!reader)
 		return gds_fail_errno(ENOMEM, "cannot open a reader");
 	reader->references = 1;
 	reader->options = full;
-	reader->fork_generation = atomic_load(&fork_generation);
+	reader->fork_generation = fork_count();
 	for (int size = 0; size < STAGING_SIZES; size++)
 		reader->staging_slots[size] = LANE_NO_BUFFER;
 	init_sync(reader);
@@ -746,6 +745,14 @@ static int wind_up(struct gds_reader *reader, void *argument)
 	return 0;
 }
 
+static void wait_for_wakers(struct gds_reader *reader)
+{
+	reader_lock(reader);
+	while (reader->wakers)
+		sleep_until(reader, UINT64_MAX);
+	reader_unlock(reader);
+}
+
 /* Whoever came too late for the progress thread finds nothing left to detach. */
 static void end_progress(struct gds_reader *reader)
 {
@@ -768,6 +775,7 @@ void gds_reader_close(struct gds_reader *reader)
 	if (reader->lane) {
 		reader_run(reader, wind_up, NULL);
 		end_progress(reader);
+		wait_for_wakers(reader);
 		reader->lane->ops->close(reader->lane);
 	}
 	operations_close(reader);

@@ -274,7 +274,8 @@ static void register_buffer(struct gds_reader *reader, struct reader_buffer *buf
 		if (err == -EOPNOTSUPP) /* the thread lane */
 			continue;
 		say_not_registered(verdict, -err);
-		gds_warn("%s", verdict->reason);
+		gds_warn("%s%s%s", verdict->reason, verdict->remedy[0] ? "; " : "",
+			 verdict->remedy);
 		return;
 	}
 }
@@ -703,7 +704,7 @@ struct explain_request {
 
 static void explain_kernel(const struct gds_reader *reader, char *text, size_t size)
 {
-	if (reader->options.dmabuf_shape == DMABUF_NONE)
+	if (dmabuf_kernel_shape() == DMABUF_NONE)
 		gds_text_set(text, size, "no dma-buf reads");
 	else
 		gds_text_set(text, size, "dma-buf reads, %s",
