@@ -238,7 +238,10 @@ static int fill_reads(struct gds_batch *batch, const struct gds_request *request
 {
 	const struct gds_request *requests_end = requests + count;
 	const struct gds_request *request = requests;
-	struct filling filling = { 0 };
+	/* What no request names, not even one without a file. */
+	static const struct gds_file no_file;
+	struct batch_hold no_hold = { 0 };
+	struct filling filling = { .file = &no_file, .hold = &no_hold };
 	uint32_t next = (uint32_t)batch->count;
 	struct read *read = &batch->reads[batch->count];
 	uint64_t end;

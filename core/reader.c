@@ -399,7 +399,7 @@ static bool can_put_off(struct gds_reader *reader)
 {
 	uint32_t gather;
 
-	if (reader->completed || reader->notify || reader->active)
+	if (reader->completed || reader->arrived_count || reader->notify || reader->active)
 		return false;
 	gather = scheduler_gather(&reader->scheduler);
 	return reader->queued < gather && ++reader->put_off < gather;

@@ -250,6 +250,7 @@ static void reads_outside_of_the_buffer_are_refused_and_none_is_added(void **sta
 	struct fixture *fixture = *state;
 	struct gds_request requests[3] = { 0 };
 	struct gds_batch *batch = batch_of(fixture, 2, SMALL);
+	const struct gds_request nothing = { 0 };
 	static const uint64_t bad[][2] = { { BUFFER_BYTES - 99, 100 },
 					   { BUFFER_BYTES + 1, 0 },
 					   { UINT64_MAX - 10, 100 },
@@ -267,6 +268,7 @@ static void reads_outside_of_the_buffer_are_refused_and_none_is_added(void **sta
 		assert_non_null(strstr(gds_last_error(), "request 2"));
 		assert_int_equal(gds_batch_count(batch), 2);
 	}
+	assert_int_equal(gds_batch_add(batch, &nothing, 1), -EINVAL);
 	assert_int_equal(gds_batch_submit(batch), 0);
 	assert_int_equal(gds_batch_wait(batch, -1), 0);
 	check_batch_of(fixture, batch, SMALL);
