@@ -261,6 +261,7 @@ int below_open(struct gds_reader *reader, struct reader_file *file,
 			file->volumes = volumes;
 			volumes->files++;
 			file->plan.together = together;
+			atomic_store(&file->file->read_below, true);
 		} else if (volumes->files == 0) {
 			close_volumes(reader, volumes);
 		}

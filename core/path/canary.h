@@ -40,10 +40,10 @@ struct proof {
 	dev_t target;
 	const char *placement;
 	enum proof_state state;
+	uint32_t changes; /* times in a row that the target was written meanwhile */
 	uint64_t begun_ns;
 	uint64_t passed_ns;
-	unsigned unsettled; /* times in a row that the target's bytes changed meanwhile */
-	char finding[256];  /* how it failed */
+	char finding[256]; /* how it failed */
 };
 
 /* The proof for the three, made if there is none yet. NULL without memory. */
@@ -63,8 +63,9 @@ int canary_begin(struct gds_reader *reader, struct proof *proof, const struct re
 		 uint64_t offset, struct backend_memory *memory, uint64_t place, uint32_t bytes);
 
 /*
- * Compares the `bytes` that are said to have arrived, and settles the proof; unless
- * someone has written to the target there meanwhile, so that nothing follows.
+ * Compares the `bytes` that are said to have arrived, and settles the proof; but where
+ * others wrote to the target meanwhile, so that nothing is known, the read is to be done
+ * again.
  */
 void canary_finish(struct gds_reader *reader, struct proof *proof, struct backend_memory *memory,
 		   uint64_t place, uint32_t bytes);

@@ -11,7 +11,7 @@ import os
 import sys
 import unittest
 
-from common import BUILD, TestCase
+from common import BUILD, TestCase, optional
 
 FAKE = os.path.join(BUILD, "tests", "fake-cuda", "libcuda.so.1")
 if os.path.exists(FAKE):
@@ -68,6 +68,14 @@ class Cuda(TestCase):
             result = gds.default_reader().read(gds.File(self.name), buffer)
             self.assertEqual((result.nbytes, result.path), (4096, "bounce"))
             self.assertEqual(buffer.copy_out(), self.data[:4096])
+
+    def test_numpy_is_told_that_the_cpu_cannot_address_it(self):
+        numpy = optional("numpy")
+        tensor = self.tensor()
+        with self.assertRaisesRegex(BufferError, "cannot address memory of cuda:0"):
+            tensor.numpy()
+        with self.assertRaisesRegex(BufferError, "cannot address"):
+            numpy.asarray(tensor)
 
     def test_the_cuda_array_interface_tells_all_there_is(self):
         tensor = self.tensor().reshape(32, 32)

@@ -70,6 +70,14 @@ class Records(RecordFiles):
             self.assertEqual(len(firsts(self.loader(20, reader=reader))), 1)
             self.assertEqual(reader.stats().reads, len(self.files))
 
+    def test_a_loader_reads_in_the_class_that_it_is_given(self):
+        with gds.Reader() as reader:
+            firsts(self.loader(20, reader=reader, read_class="prefetch"))
+            classes = reader.stats().classes
+            self.assertEqual((classes["prefetch"].reads, classes["foreground"].reads), (3, 0))
+        with self.assertRaises(ValueError):
+            self.loader(read_class="urgent")
+
     def test_records_may_overlap_and_headers_are_passed_over(self):
         path = self.write(b"head" + struct.pack("<10i", *range(10)), "tokens")
         data = datasets.records(path, "int32", (4,), stride=3, header_bytes=4)

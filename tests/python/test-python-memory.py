@@ -248,6 +248,8 @@ class Numpy(TestCase):
         made = tensor_of(struct.pack("<3H", 0x3F80, 0x4000, 0xC040), "bfloat16").numpy()
         self.assertEqual(made.astype("float32").tolist(), [1, 2, -3])
         made = self.numpy.asarray(tensor_of(b"\0" * 8, "bfloat16", (2, 2)))
+        converted = self.numpy.asarray(tensor_of(struct.pack("<H", 0x4000), "bfloat16"), "float64")
+        self.assertEqual((converted.dtype, converted.tolist()), (self.numpy.float64, [2]))
         self.assertEqual((made.dtype, made.shape), (ml_dtypes.bfloat16, (2, 2)))
         for name in ("float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz"):
             self.assertEqual(tensor_of(b"\0\0", name).numpy().dtype, getattr(ml_dtypes, name))
@@ -344,15 +346,50 @@ class Torch(TestCase):
         self.assertEqual(made.cpu().numpy().tobytes(), data)
 
 
-class Others(TestCase):
-    def test_jax_takes_a_tensor(self):
-        jax = optional("jax")
-        tensor = tensor_of(struct.pack("<16f", *range(16)), "float32", (4, 4))
-        made = tensor.jax()
-        self.assertEqual(made.shape, (4, 4))
-        self.assertEqual(float(made.sum()), 120)
-        self.assertTrue(jax.__version__)
+class Jax(TestCase):
+    def setUp(self):
+        super().setUp()
+        self.jax = optional("jax")
 
+    def test_an_array_is_the_same_memory_and_keeps_it(self):
+        tensor = tensor_of(struct.pack("<16f", *range(16)), "float32", (4, 4))
+        for make in (tensor.jax, lambda: self.jax.dlpack.from_dlpack(tensor)):
+            made = make()
+            self.assertEqual((made.shape, str(made.dtype)), ((4, 4), "float32"))
+            self.assertEqual(float(made.sum()), 120)
+            self.assertEqual(made.unsafe_buffer_pointer(), tensor.address)
+        alive = Alive(tensor)
+        del tensor, make
+        self.assertTrue(alive)
+        self.assertEqual(made[3].tolist(), [12, 13, 14, 15])
+        del made
+        self.assertFalse(alive)
+
+    def test_what_is_not_aligned_or_has_gaps_is_copied(self):
+        tensor = tensor_of(struct.pack("<17f", *range(17)), "float32")
+        part = tensor._derive(tensor.dtype, (4, 4), 4)
+        self.assertEqual(part.jax().tolist(), [[4 * i + j + 1 for j in range(4)] for i in range(4)])
+        gaps = tensor._derive(tensor.dtype, (4, 2), 0, (4, 1))
+        self.assertEqual(gaps.jax().tolist(), [[4 * i + j for j in range(2)] for i in range(4)])
+
+    def test_every_type_that_jax_has(self):
+        for name in ("bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "float16",
+                     "float32", "complex64", "bfloat16", "float8_e4m3fn", "float8_e5m2"):
+            self.assertEqual(str(tensor_of(bytes(64), name).jax().dtype), name)
+        for name in ("float4_e2m1fn", "int4", "float6_e2m3fn"):
+            with self.assertRaisesRegex(TypeError, f"no packed {name}"):
+                tensor_of(bytes(3), name).jax()
+
+    def test_its_arrays_never_change(self):
+        name = self.write(b"x" * 4096)
+        for dtype in ("float32", "bfloat16", "bool"):
+            made = self.jax.numpy.zeros((64,), dtype)
+            with self.subTest(dtype), self.assertRaisesRegex(ValueError, "arrays of jax"):
+                gds.read_into(made, name)
+            self.assertEqual(float(made.sum()), 0)
+
+
+class Others(TestCase):
     def test_cupy_takes_a_cuda_tensor(self):
         cupy = optional("cupy")
         data, name = self.random_file(4096)

@@ -105,10 +105,42 @@ class Source(unittest.TestCase):
         for call in calls:
             self.assertRegex(header, rf"\b{call}\(")
 
+    def test_every_call_of_the_library_is_used_or_is_left_out_for_a_reason(self):
+        from gds import _library
+
+        nm = shutil.which("nm")
+        if not nm:
+            self.skipTest("nm is not installed here")
+        listed = run(nm, "-D", "--defined-only", os.environ["GDS_LIBRARY"])
+        exported = set(re.findall(r" T (gds_\w+)", listed))
+        self.assertGreater(len(exported), 40)
+        bound = {call for call, _, _ in _library._CALLS}
+        self.assertEqual(exported - bound - set(_library.UNUSED), set())
+        self.assertEqual(bound & set(_library.UNUSED), set())
+        self.assertEqual(set(_library.UNUSED) - exported, set())
+        for call in bound - {"gds_version"}:
+            # Its use, too: a call that is only declared is of use to no one.
+            found = run("grep", "-rlE", f"(lib\\.|\"){call}\\b", PACKAGE + "/gds").split()
+            self.assertTrue([file for file in found if not file.endswith("_library.py")] or
+                            call == "gds_last_error", call)
+
+    def test_names_of_paths_lanes_and_classes_are_the_librarys(self):
+        import ctypes
+
+        from gds import _library
+
+        for call, names in (("gds_path_name", _library.PATHS), ("gds_lane_name", _library.LANES),
+                            ("gds_class_name", _library.CLASSES)):
+            function = getattr(ctypes.CDLL(os.environ["GDS_LIBRARY"]), call)
+            function.restype = ctypes.c_char_p
+            self.assertEqual(tuple(function(i).decode() for i in range(len(names))), names)
+
     def test_structures_are_as_large_as_the_headers(self):
         from gds import _library
 
-        names = {"gds_reader_options": "ReaderOptions", "gds_stats": "Stats",
+        names = {"gds_storage_stats": "StorageStats", "gds_vulkan_device": "VulkanDevice",
+                 "gds_vulkan_buffer": "VulkanBuffer",
+                 "gds_reader_options": "ReaderOptions", "gds_stats": "Stats",
                  "gds_device_info": "DeviceInfo", "gds_request": "Request",
                  "gds_result": "Result", "gds_batch_options": "BatchOptions",
                  "gds_path_verdict": "PathVerdict", "gds_explanation": "Explanation"}

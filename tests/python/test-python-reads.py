@@ -121,6 +121,37 @@ class Reads(TestCase):
         self.assertEqual(sum(stats.paths.values()), len(self.data))
         self.assertRegex(repr(self.reader), r"lane \w+: 1 reads, \d+ bytes by mapped")
 
+    def test_each_class_of_reads_is_counted_for_itself(self):
+        for count, name in enumerate(("foreground", "prefetch", "background"), 1):
+            for _ in range(count):
+                self.reader.read(self.file, self.buffer, 0, 1000, read_class=name)
+        classes = self.reader.stats().classes
+        self.assertEqual([(name, one.reads, one.nbytes) for name, one in classes.items()],
+                         [("foreground", 1, 1000), ("prefetch", 2, 2000), ("background", 3, 3000)])
+        self.assertTrue(all(one.seconds > 0 for one in classes.values()))
+        with self.assertRaisesRegex(ValueError, "no read_class 'urgent'"):
+            self.reader.batch(read_class="urgent")
+
+    def test_each_device_of_storage_is_told_of(self):
+        self.assertEqual(self.reader.storage(), [])
+        self.reader.read(self.file, self.buffer)
+        (storage,) = self.reader.storage()
+        self.assertEqual(self.reader.stats().storage_devices, 1)
+        self.assertTrue(storage.name)
+        self.assertEqual((storage.reads, storage.nbytes), (1, len(self.data)))
+        self.assertGreater(storage.depth, 0)
+
+    def test_every_option_reaches_the_library(self):
+        with gds.Reader(in_flight_bytes=MIB, transfer_bytes=MIB, dmabuf_shape="pairs",
+                        canary_interval=0.5, staging_bytes=8 * MIB) as reader:
+            self.assertEqual(reader.read(self.file, self.buffer).nbytes, len(self.data))
+            self.assertLessEqual(reader.stats().in_flight_peak, 1)
+        for bad in ({"in_flight_bytes": 1}, {"transfer_bytes": 5}, {"staging_bytes": 1}):
+            with self.subTest(**bad), self.assertRaises(gds.Error):
+                gds.Reader(**bad)
+        with self.assertRaisesRegex(ValueError, "no dmabuf_shape 'v9'"):
+            gds.Reader(dmabuf_shape="v9")
+
 
 class Waiting(TestCase):
     def setUp(self):
@@ -140,6 +171,21 @@ class Waiting(TestCase):
         self.assertTrue(future.done())
         self.assertFalse(future.cancelled())
         self.assertEqual(self.buffer.copy_out(), self.data)
+
+    def test_a_read_past_its_deadline_is_over_with_an_error_of_its_own(self):
+        future = self.reader.submit(self.file, self.buffer, deadline=0)
+        with self.assertRaises(gds.DeadlineError) as caught:
+            future.result(TIMEOUT)
+        self.assertIsInstance(caught.exception, TimeoutError)
+        self.assertTrue(future.done())
+        self.assertEqual(self.reader.stats().reads_expired, 1)
+        self.assertEqual(self.reader.stats().in_flight, 0)
+        batch = self.reader.batch(deadline=1e6)
+        batch.add(self.file, self.buffer)
+        self.assertEqual(batch.submit().results(TIMEOUT)[0].nbytes, len(self.data))
+        for bad in (-1, float("nan"), float("inf"), 1e30):
+            with self.subTest(deadline=bad), self.assertRaisesRegex(ValueError, "deadline of"):
+                self.reader.batch(deadline=bad)
 
     def test_a_cancelled_read_ends_with_ecanceled(self):
         future = self.reader.submit(self.file, self.buffer)
@@ -394,8 +440,10 @@ class Exit(TestCase):
 
     def check_program(self, text):
         name = self.write(b"x" * (8 * MIB))
+        # Of errors alone: a user's limit of locked memory makes it warn.
         done = subprocess.run([sys.executable, "-X", "faulthandler", "-c", text, name],
-                              capture_output=True, text=True, timeout=TIMEOUT)
+                              capture_output=True, text=True, timeout=TIMEOUT,
+                              env={**os.environ, "GDS_LOG": "error"})
         self.assertEqual((done.returncode, done.stderr), (0, ""), text)
 
     def test_with_reads_in_flight_and_nothing_closed(self):

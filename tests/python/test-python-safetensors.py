@@ -2,9 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """safetensors files: the same tensors as the reference package, and no file that it refuses."""
 
+import collections
+import importlib.util
 import json
+import math
 import os
 import random
+import re
 import struct
 import unittest
 
@@ -84,12 +88,20 @@ ATTACKS = {
     "bytes behind the tensors": pack({"a": entry()}, bytes(65)),
     "a byte less": pack({"a": entry()}, bytes(63)),
     "half a byte": pack({"a": {"dtype": "F4", "shape": [3], "data_offsets": [0, 1]}}, b"1"),
+    "unknown field that is nested too deep": pack(
+        json.dumps({"a": entry(extra=0)}).encode().replace(b": 0}", b": " + b"[" * 126
+                                                          + b"]" * 126 + b"}")),
+    "half a character in an unknown field": pack({"a": entry(extra={"x": "\ud800"})}),
+    "half a character as an unknown field": pack({"a": {**entry(), "\udc00": 1}}),
+    "a number beyond all": pack(
+        json.dumps({"a": entry(extra=0)}).encode().replace(b": 0}", b": 1e999}")),
     "metadata with a number": pack({"__metadata__": {"x": 1}, "a": entry()}),
     "metadata is a list": pack({"__metadata__": ["x"], "a": entry()}),
     "metadata is a tensor": pack({"__metadata__": entry(), "a": entry()}),
 }
 STRICTER = {"a space first", "duplicate tensor", "duplicate key by an escape",
             "duplicate metadata", "tensor is a list"}
+STRICTER_REASONS = r"does not begin with '\{'$|is there twice$|tensor '.*': no object$"
 
 # What is unusual and valid.
 VALID = {
@@ -98,11 +110,96 @@ VALID = {
     "metadata": pack({"__metadata__": {"format": "pt", "\u00e9": ""}, "a": entry()}),
     "null metadata": pack({"__metadata__": None, "a": entry()}),
     "unknown field": pack({"a": entry(extra=[1, {"x": 2}])}),
+    "any number in an unknown field": pack({"a": entry(extra=[1.5, -3, 1 << 70, 1e-300])}),
+    "unknown field that is nested": pack(
+        json.dumps({"a": entry(extra=0)}).encode().replace(b": 0}", b": " + b"[" * 125
+                                                          + b"]" * 125 + b"}")),
     "empty tensors": pack({"a": entry(), "b": entry(shape=[0], data_offsets=[0, 0]),
                            "c": entry(shape=[3, 0], data_offsets=[64, 64])}),
     "no dimensions": pack({"a": entry(shape=[], data_offsets=[0, 4])}, b"1234"),
     "empty name": pack({"": entry()}),
 }
+
+# What may stand for a value, in JSON or not quite.
+VALUES = (
+    "-0", "0.0", "1e2", "-1", "1.5", "1e-999", "1e999", "NaN", "Infinity", "01", "+1", "1.",
+    "0x10", "1_0", "18446744073709551615", "18446744073709551616", "9" * 400, "null", "true",
+    '""', '"a"', '"\\ud800"', '"\\ud83d\\ude00"', '"\\u0000"', '"\1"', '"\\x"', "'a'", "{}", "[]",
+    '{"x":1.5}', '{"x":"\\ud800"}', '{"x":1,"x":2}', "/**/1",
+    *("[" * depth + "]" * depth for depth in (100, 124, 125, 126, 127, 200)),
+)
+PIECES = (b"", b"0", b"9", b"-", b"[", b"]", b'"', b" ", b"\n", b"\t", b"\0", b"\v", b"{", b"}", b",",
+          b":", b"\\", b"\\u0061", b"\xc3\xa9", b"\xed\xa0\x80", b"\xef\xbb\xbf", b"\xff")
+
+
+def to_json(value):
+    """JSON, in which a tuple of one string is what is to stand there as it is."""
+    if isinstance(value, tuple):
+        return value[0]
+    if isinstance(value, dict):
+        return "{%s}" % ",".join(f"{json.dumps(k)}:{to_json(v)}" for k, v in value.items())
+    if isinstance(value, list):
+        return "[%s]" % ",".join(map(to_json, value))
+    return json.dumps(value)
+
+
+def random_header(chance):
+    """A valid header, in any order, and how many bytes its tensors have."""
+    header, at = {}, 0
+    for name in chance.sample(["a", "b", "", "\u00e9", "a.b", '"'], chance.randrange(4)):
+        dtype = chance.choice(list(safetensors._DTYPES))
+        shape = [chance.choice([0, 1, 2, 3, 4, 8, 16]) for _ in range(chance.randrange(4))]
+        # Half a byte at the end is what some take for a whole one, and others for none.
+        bits = math.prod(shape) * safetensors._DTYPES[dtype].bits
+        nbytes = (bits + chance.choice([0, 7])) // 8
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [at, at + nbytes]}
+        at += nbytes
+    if chance.random() < 0.4:
+        header["__metadata__"] = chance.choice([{}, {"k": "v", "": "\u00e9"}, None,
+                                                (chance.choice(VALUES),)])
+    items = list(header.items())
+    chance.shuffle(items)
+    return dict(items), at
+
+
+def spoil(chance, header):
+    """Changes something about a tensor."""
+    name = chance.choice([name for name in header if name != "__metadata__"])
+    tensor, value = header[name], (chance.choice(VALUES),)
+    if not isinstance(tensor, dict) or len(tensor) < 3:
+        return
+    field = chance.choice(list(tensor))
+    kind = chance.randrange(6)
+    if kind == 0:
+        tensor[chance.choice(["extra", ""])] = value
+    elif kind == 1:
+        del tensor[field]
+    elif kind == 2:
+        tensor[field] = value
+    elif kind == 3:
+        header[name] = value
+    elif isinstance(tensor[field], list):
+        new = chance.choice([value, 0, 1, 8, 1 << 32, 1 << 63])
+        tensor[field][len(tensor[field]) - (kind == 4) :] = [new]
+
+
+def random_file(chance):
+    """A file that is, or is nearly, one of safetensors."""
+    header, nbytes = random_header(chance)
+    if header.keys() - {"__metadata__"}:
+        for _ in range(chance.choice([0, 1, 1, 1, 2])):
+            spoil(chance, header)
+    raw = bytearray(to_json(header), "utf-8")
+    for _ in range(chance.choice([0, 0, 0, 1, 2, 3])):
+        at = chance.randrange(len(raw) + 1)
+        piece = chance.choice([*PIECES, bytes([chance.randrange(256)])])
+        raw[at : at + chance.randrange(3)] = piece
+    raw += chance.choice([b""] * 6 + [b" ", b"\n", b"\0", b"{}"])
+    length = len(raw)
+    if chance.random() < 0.05:
+        length = chance.choice([0, length - 1, length + 1, 1 << 63, (1 << 64) - 1, 100_000_001])
+    nbytes = max(nbytes + chance.choice([0] * 12 + [-1, 1, 8]), 0)
+    return struct.pack("<Q", max(length, 0)) + bytes(raw) + bytes(nbytes)
 
 
 class Headers(TestCase):
@@ -139,29 +236,50 @@ class Headers(TestCase):
                         self.assertEqual((mine.shape, mine.dtype), (its.shape, its.dtype))
                         self.assertEqual(mine.tobytes(), its.tobytes())
 
-    def test_nothing_is_taken_that_the_reference_refuses(self):
+    def test_the_types_are_those_of_the_reference(self):
+        """Which lists them when it is given one that it does not know."""
         reference = optional("safetensors")
         optional("numpy")
+        with self.assertRaisesRegex(reference.SafetensorError, "F31") as caught:
+            reference.safe_open(self.write(pack({"a": entry(dtype="F31")})), "np")
+        known = re.findall(r"`(\w+)`", str(caught.exception))
+        self.assertEqual(known[0], "F31")
+        self.assertGreater(len(known), 10)
+        # A release before the newest has fewer.
+        self.assertLessEqual(set(known[1:]), set(safetensors._DTYPES))
+        if tuple(map(int, reference.__version__.split(".")[:2])) >= (0, 8):
+            self.assertEqual(set(known[1:]), set(safetensors._DTYPES))
+
+    def test_any_header_is_judged_as_the_reference_judges_it(self):
+        """Random ones, nearly right: taken by both, with the same in it, or refused by both."""
+        reference = optional("safetensors")
+        optional("numpy")
+        if tuple(map(int, reference.__version__.split(".")[:2])) < (0, 8):
+            self.skipTest(f"safetensors {reference.__version__} knows fewer types")
         seed = int(os.environ.get("GDS_TEST_SEED", "0")) or random.randrange(1 << 32)
         print(f"GDS_TEST_SEED={seed}")
         chance = random.Random(seed)
-        good = json.dumps({"__metadata__": {"k": "v"}, "a": entry(),
-                           "b": entry(dtype="I8", shape=[2, 8], data_offsets=[64, 80])}).encode()
-        taken = 0
-        for _ in range(2000):
-            raw = bytearray(good)
-            for _ in range(chance.randrange(1, 3)):
-                at = chance.randrange(len(raw))
-                raw[at : at + chance.randrange(2)] = chance.choice(
-                    [b"", bytes([chance.randrange(256)]), b"0", b"9", b"-", b"[", b'"', b" "])
-            path = self.write(pack(bytes(raw), bytes(80)))
-            try:
-                safetensors.read_header(path)
-            except SafetensorError:
-                continue
-            taken += 1
-            reference.safe_open(path, "np")  # raises where it refuses
-        self.assertGreater(taken, 0)
+        seen = collections.Counter()
+        for number in range(4000):
+            path = self.write(random_file(chance))
+            ours, why = self.judge(safetensors, path)
+            theirs, _ = self.judge(reference, path)
+            seen[ours is not None] += 1
+            if ours is None and theirs is not None:
+                self.assertRegex(why, STRICTER_REASONS, f"case {number} of seed {seed}")
+            else:
+                self.assertEqual(ours, theirs, f"case {number} of seed {seed}: {why}")
+        self.assertGreater(min(seen[True], seen[False]), 200, seen)
+
+    def judge(self, module, path):
+        """What it makes of a file: names, types and shapes, or None and why it refuses."""
+        try:
+            with module.safe_open(path, "np") as file:
+                parts = {name: file.get_slice(name) for name in file.keys()}
+                return ({name: (part.get_dtype(), tuple(part.get_shape()))
+                         for name, part in parts.items()}, file.metadata()), ""
+        except module.SafetensorError as error:
+            return None, str(error)
 
     def test_a_file_that_becomes_shorter_is_found_out(self):
         path = self.write(pack({"a": entry()}))
@@ -372,6 +490,57 @@ class AgainstTheReference(TestCase):
         for name, tensor in theirs.items():
             self.assertEqual(ours[name].dtype, tensor.dtype)
             self.assertTrue(torch.equal(ours[name].view(torch.uint8), tensor.view(torch.uint8)))
+
+    def test_packed_types_are_told_from_others_by_name(self):
+        """Which frameworks lack: what to do is said, and gds itself has them."""
+        path = self.write(pack({"six": {"dtype": "F6_E2M3", "shape": [2, 4],
+                                        "data_offsets": [0, 6]}}, bytes(range(6))))
+        for framework in ("np", "pt", "jax"):
+            if framework == "pt" and not importlib.util.find_spec("torch"):
+                continue
+            if framework == "jax" and not importlib.util.find_spec("jax"):
+                continue
+            with safe_open(path, framework) as file:
+                for read in (lambda: load_file(path, framework=framework),
+                             lambda: file.get_tensor("six"), lambda: file.get_slice("six")[1]):
+                    with self.assertRaisesRegex(SafetensorError, "tensor 'six'.*framework=\"gds\""):
+                        read()
+        with safe_open(path) as file:
+            self.assertEqual(file.get_tensor("six").view("uint8").tobytes(), bytes(range(6)))
+            self.assertEqual(file.get_slice("six")[1:].tobytes(), bytes([3, 4, 5]))
+
+    def test_four_bit_floats_are_pairs_in_torch(self):
+        torch = optional("torch")
+        if not hasattr(torch, "float4_e2m1fn_x2"):
+            self.skipTest(f"torch {torch.__version__} has no floats of four bits")
+        import safetensors as reference
+
+        data = bytes(range(1, 33))
+        path = self.write(pack({"even": {"dtype": "F4", "shape": [4, 8], "data_offsets": [0, 16]},
+                                "odd": {"dtype": "F4", "shape": [32, 1],
+                                        "data_offsets": [16, 32]}}, data))
+
+        def flat(tensor):
+            self.assertEqual(tensor.dtype, torch.float4_e2m1fn_x2)
+            return tensor.view(torch.uint8).contiguous().numpy()
+
+        with safe_open(path, "pt") as ours, reference.safe_open(path, "pt") as theirs:
+            wanted = flat(theirs.get_tensor("even"))
+            self.assertTrue((flat(ours.get_tensor("even")) == wanted).all())
+            part = ours.get_slice("even")
+            limit = safetensors._SLICE_READS
+            self.addCleanup(setattr, safetensors, "_SLICE_READS", limit)
+            for safetensors._SLICE_READS in (limit, 1):
+                for mine, its in ((part[1:3], wanted[1:3]), (part[::2], wanted[::2]),
+                                  (part[:, 2:6], wanted[:, 1:3]), (part[-1], wanted[-1]),
+                                  (part[2, 4:], wanted[2, 2:]), (part[1:1], wanted[1:1])):
+                    self.assertEqual(flat(mine).tolist(), its.tolist())
+            for refused in (lambda: part[:, 1:3], lambda: part[:, ::2], lambda: part[0, 0],
+                            lambda: ours.get_tensor("odd")):
+                with self.assertRaises(SafetensorError):
+                    refused()
+            with self.assertRaises(reference.SafetensorError):
+                theirs.get_tensor("odd")
 
     def test_a_real_model_is_equal_to_the_bit(self):
         torch = optional("torch")

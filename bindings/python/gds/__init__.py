@@ -17,19 +17,21 @@ time.monotonic_ns(). Errors are OSErrors with an errno and the library's message
 fork() a child opens objects of its own.
 """
 
-from ._errors import CancelledError, Error, TimedOutError
+from ._errors import CancelledError, DeadlineError, Error, TimedOutError
 from ._into import as_destination, read_into
 from ._library import lib as _lib
 from ._log import set_log_level
-from ._memory import Buffer, Device, DeviceInfo, devices
+from ._memory import Buffer, Device, DeviceInfo, VulkanRange, devices
 from ._reader import (
     Batch,
+    ClassStats,
     Explanation,
     File,
     Future,
     Reader,
     Result,
     Stats,
+    StorageStats,
     Verdict,
     default_reader,
 )
@@ -41,7 +43,9 @@ __all__ = [
     "Batch",
     "Buffer",
     "CancelledError",
+    "ClassStats",
     "DType",
+    "DeadlineError",
     "Device",
     "DeviceInfo",
     "Error",
@@ -51,9 +55,11 @@ __all__ = [
     "Reader",
     "Result",
     "Stats",
+    "StorageStats",
     "Tensor",
     "TimedOutError",
     "Verdict",
+    "VulkanRange",
     "as_destination",
     "default_reader",
     "devices",

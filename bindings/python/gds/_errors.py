@@ -30,6 +30,10 @@ class TimedOutError(Error, TimeoutError):
     """ETIMEDOUT: the reads are not done yet, and still in flight."""
 
 
+class DeadlineError(TimedOutError):
+    """ETIMEDOUT, of a read whose batch had a deadline: it is over, and did not get all bytes."""
+
+
 class CancelledError(Error, concurrent.futures.CancelledError):
     """ECANCELED: the read was given up, and its range has undefined contents."""
 

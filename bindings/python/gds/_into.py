@@ -140,9 +140,24 @@ def _dlpack_buffer(producer: Any) -> Optional[Buffer]:
     return _cuda_device(index).import_cuda(taken.data, taken.nbytes, taken.owner)
 
 
+def _is_jax(array: Any) -> bool:
+    jax = sys.modules.get("jax")
+    return jax is not None and isinstance(array, getattr(jax, "Array", ()))
+
+
+def _jax_buffer(_array: Any) -> Optional[Buffer]:
+    """Its DLPack did not always tell that it must not be written to."""
+    raise ValueError(
+        "cannot read into memory that is read-only: arrays of jax never change; read into a "
+        "gds.Tensor and make it one with .jax()"
+    )
+
+
 def _way(memory: Any) -> Callable[[Any], Optional[Buffer]]:
     if _is_torch(memory):
         return _torch_buffer
+    if _is_jax(memory):
+        return _jax_buffer
     if hasattr(memory, "__cuda_array_interface__"):
         return _cuda_array_buffer
     if isinstance(getattr(memory, "__array_interface__", None), dict):
@@ -150,8 +165,8 @@ def _way(memory: Any) -> Callable[[Any], Optional[Buffer]]:
     try:
         memoryview(memory).release()
         return _host_buffer
-    except TypeError:
-        pass
+    except (TypeError, BufferError):
+        pass  # it has none, or none for its elements
     if hasattr(memory, "__dlpack__"):
         return _dlpack_buffer
     raise TypeError(
@@ -200,5 +215,3 @@ def read_into(
     finally:
         if opened is not file:
             opened.close()
-
-

@@ -8,6 +8,7 @@ releases the interpreter's lock for the time of each call.
 from __future__ import annotations
 
 import ctypes
+import operator
 import os
 from ctypes import (
     CFUNCTYPE,
@@ -23,13 +24,15 @@ from ctypes import (
     c_uint64,
     c_void_p,
 )
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple, Union
 
 VERSION = (0, 1)  # what of the library this package was written for
 PATHS = ("auto", "dmabuf", "mapped", "bounce")
 LANES = ("auto", "uring", "threads")
+CLASSES = ("foreground", "prefetch", "background")
 PATH_COUNT = len(PATHS)
-CLASS_COUNT = 3
+CLASS_COUNT = len(CLASSES)
+DMABUF_SHAPES = {"newest": 0, "pairs": 2, "descriptors": 3}
 
 READER_SINGLE_THREAD = 1 << 0
 READER_PROGRESS_THREAD = 1 << 1
@@ -76,6 +79,22 @@ class Stats(Structure):
         ("class_reads", c_uint64 * CLASS_COUNT),
         ("class_bytes", c_uint64 * CLASS_COUNT),
         ("class_ns", c_uint64 * CLASS_COUNT),
+    ]
+
+
+class StorageStats(Structure):
+    _fields_ = [
+        ("size", c_size_t),
+        ("name", c_char * 32),
+        ("reads", c_uint64),
+        ("reads_failed", c_uint64),
+        ("reads_merged", c_uint64),
+        ("operations", c_uint64),
+        ("bytes", c_uint64),
+        ("in_flight", c_uint64),
+        ("depth", c_uint64),
+        ("transfer_bytes", c_uint64),
+        ("rotational", c_uint64),
     ]
 
 
@@ -146,8 +165,41 @@ class Explanation(Structure):
     ]
 
 
+class VulkanDevice(Structure):
+    _fields_ = [
+        ("size", c_size_t),
+        ("get_instance_proc_addr", c_void_p),
+        ("instance", c_void_p),
+        ("physical_device", c_void_p),
+        ("device", c_void_p),
+        ("queue", c_void_p),
+        ("queue_family", c_uint32),
+        ("has_external_memory_host", c_uint32),
+        ("has_external_memory_dma_buf", c_uint32),
+        ("has_queue_family_foreign", c_uint32),
+        ("lock", c_void_p),
+        ("unlock", c_void_p),
+        ("user", c_void_p),
+    ]
+
+
+class VulkanBuffer(Structure):
+    _fields_ = [
+        ("size", c_size_t),
+        ("buffer", c_uint64),
+        ("memory", c_uint64),
+        ("memory_offset", c_uint64),
+        ("bytes", c_uint64),
+        ("memory_type", c_uint32),
+        ("mapping", c_void_p),
+        ("exportable", c_uint32),
+        ("concurrent", c_uint32),
+    ]
+
+
 VISIT = CFUNCTYPE(c_int, c_char_p, POINTER(DeviceInfo), c_char_p, c_void_p)
 LOG = CFUNCTYPE(None, c_int, c_char_p, c_void_p)
+QUEUE_LOCK = CFUNCTYPE(None, c_void_p)
 
 # Name, result, arguments. A result of c_int, c_int64 or c_ssize_t below zero is an errno.
 _CALLS: List[Tuple[str, Any, List[Any]]] = [
@@ -158,13 +210,20 @@ _CALLS: List[Tuple[str, Any, List[Any]]] = [
     ("gds_reader_close", None, [c_void_p]),
     ("gds_reader_eventfd", c_int, [c_void_p]),
     ("gds_reader_stats", c_int, [c_void_p, POINTER(Stats)]),
+    ("gds_reader_storage", c_int, [c_void_p, c_size_t, POINTER(StorageStats)]),
     ("gds_reader_lane_reason", c_char_p, [c_void_p]),
     ("gds_device_list", c_int, [VISIT, c_void_p]),
     ("gds_device_open", c_int, [POINTER(c_void_p), c_char_p]),
     ("gds_device_close", None, [c_void_p]),
     ("gds_device_get_info", c_int, [c_void_p, POINTER(DeviceInfo)]),
+    ("gds_device_import_vulkan", c_int, [POINTER(c_void_p), POINTER(VulkanDevice)]),
     ("gds_buffer_alloc", c_int, [POINTER(c_void_p), c_void_p, c_uint64, c_uint32]),
     ("gds_buffer_import_host", c_int, [POINTER(c_void_p), c_void_p, c_void_p, c_uint64]),
+    (
+        "gds_buffer_import_vulkan",
+        c_int,
+        [POINTER(c_void_p), c_void_p, POINTER(VulkanBuffer)],
+    ),
     ("gds_buffer_import_cuda", c_int, [POINTER(c_void_p), c_void_p, c_uint64, c_uint64]),
     (
         "gds_buffer_import_dmabuf",
@@ -173,6 +232,11 @@ _CALLS: List[Tuple[str, Any, List[Any]]] = [
     ),
     ("gds_buffer_free", None, [c_void_p]),
     ("gds_buffer_host", c_void_p, [c_void_p]),
+    (
+        "gds_buffer_get_vulkan",
+        c_int,
+        [c_void_p, c_uint64, POINTER(c_uint64), POINTER(c_uint64), POINTER(c_uint64)],
+    ),
     ("gds_buffer_get_cuda", c_int, [c_void_p, POINTER(c_uint64)]),
     ("gds_buffer_copy_out", c_int, [c_void_p, c_uint64, c_void_p, c_size_t]),
     ("gds_buffer_copy_in", c_int, [c_void_p, c_uint64, c_void_p, c_size_t]),
@@ -191,9 +255,22 @@ _CALLS: List[Tuple[str, Any, List[Any]]] = [
     ("gds_batch_failures", c_ssize_t, [c_void_p, POINTER(c_size_t)]),
     ("gds_batch_reset", c_int, [c_void_p]),
     ("gds_batch_destroy", None, [c_void_p]),
+    ("gds_batch_signal_vulkan", c_int, [c_void_p, c_void_p, c_uint64, c_uint64]),
     ("gds_batch_stream_wait_cuda", c_int, [c_void_p, c_void_p, c_void_p]),
     ("gds_explain", c_int, [c_void_p, c_void_p, c_void_p, POINTER(Explanation)]),
 ]
+
+# What the library exports and this package has no use for, and why.
+UNUSED = {
+    "gds_read": "Reader.read() makes a batch, which Ctrl-C gets through and which can be cancelled",
+    "gds_buffer_bytes": "a Buffer knows its size since it was made",
+    "gds_path_name": "the names are PATHS",
+    "gds_lane_name": "the names are LANES",
+    "gds_class_name": "the names are CLASSES",
+    "gds_backend_register": "a backend's calls come from any thread, at any time: it is for C",
+    "gds_backend_buffer_memory": "for backends",
+    "gds_backend_fail": "for backends",
+}
 
 
 def _candidates() -> List[str]:
@@ -246,6 +323,33 @@ def last_error() -> str:
     return text.decode(errors="replace")
 
 
+def whole(value: Any, what: str, limit: int = 1 << 64) -> int:
+    """A whole number from 0 on and below `limit`, as C has them, or what is wrong with it."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{what} is a whole number, not {type(value).__name__}") from None
+    if not 0 <= number < limit:
+        raise ValueError(f"{what} of {number} is not between 0 and {limit - 1}")
+    return number
+
+
+def c_text(value: Union[str, bytes], what: str) -> bytes:
+    """Text as C has it. Raises ValueError where it would end it early."""
+    raw = os.fsencode(value)
+    if b"\0" in raw:
+        raise ValueError(f"{what} has a zero byte in it: {value!r}")
+    return raw
+
+
+def nanoseconds(seconds: Any, what: str) -> int:
+    """Seconds as C has them, or what is wrong with them."""
+    try:
+        return whole(round(seconds * 10**9), what)
+    except (OverflowError, ValueError):
+        raise ValueError(f"{what} of {seconds} seconds") from None
+    except TypeError:
+        raise TypeError(f"{what} is a number of seconds, not {type(seconds).__name__}") from None
 
 
 def path_bytes(array: Any) -> Dict[str, int]:

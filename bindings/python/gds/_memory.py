@@ -7,12 +7,12 @@ import builtins
 import ctypes
 import os
 import threading
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, ContextManager, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 from . import _library
 from ._errors import check
 from ._handle import Handle
-from ._library import lib, text
+from ._library import c_text, lib, text, whole
 from ._tensor import DType, Tensor
 
 
@@ -29,6 +29,19 @@ class DeviceInfo(NamedTuple):
     """Of its own memory; 0 where unknown."""
     unified: bool
     """Host memory is the device's memory."""
+    pci: str
+    """Its PCI address, such as "0000:04:00.0"; empty where it has none."""
+
+
+class VulkanRange(NamedTuple):
+    """Where in Vulkan's objects a part of a buffer lies, to be bound in a shader."""
+
+    buffer: int
+    """VkBuffer, as a number."""
+    offset: int
+    """Where in it the part begins, in bytes."""
+    nbytes: int
+    """How many bytes follow there: buffers over 1 GiB are made of several."""
 
 
 def _info(raw: _library.DeviceInfo) -> DeviceInfo:
@@ -38,6 +51,7 @@ def _info(raw: _library.DeviceInfo) -> DeviceInfo:
         text(raw.driver),
         int(raw.memory_bytes),
         bool(raw.unified),
+        text(raw.pci),
     )
 
 
@@ -70,12 +84,72 @@ class Device:
 
     def __init__(self, name: str = "host") -> None:
         self._handle: Optional[Handle] = None
+        if not isinstance(name, str):
+            raise TypeError(f"a device is opened by its name, not by {type(name).__name__}")
         pointer = ctypes.c_void_p()
-        check(lib.gds_device_open(ctypes.byref(pointer), name.encode()))
-        self._handle = Handle(pointer.value or 0, lib.gds_device_close)
+        check(lib.gds_device_open(ctypes.byref(pointer), c_text(name, "a device's name")))
+        self._take(pointer, ())
+
+    def _take(self, pointer: ctypes.c_void_p, keeps: Tuple[Any, ...]) -> None:
+        self._handle = Handle(pointer.value or 0, lib.gds_device_close, keeps)
         raw = _library.DeviceInfo(size=ctypes.sizeof(_library.DeviceInfo))
         check(lib.gds_device_get_info(pointer, ctypes.byref(raw)))
         self.info = _info(raw)
+
+    @classmethod
+    def from_vulkan(
+        cls,
+        instance: int,
+        physical_device: int,
+        device: int,
+        queue: int,
+        queue_family: int,
+        *,
+        external_memory_host: bool = False,
+        external_memory_dma_buf: bool = False,
+        queue_family_foreign: bool = False,
+        get_instance_proc_addr: int = 0,
+        queue_lock: Optional[ContextManager[Any]] = None,
+        owner: object = None,
+    ) -> Device:
+        """A Vulkan device that the program made itself, with timelineSemaphore enabled.
+
+        Handles are numbers: what a VkDevice or VkQueue is, cast to an integer. The program
+        keeps them until the device here is gone; `owner` is kept as long.
+
+        queue           copies go there when a read travels by the path bounce: it must not be
+                        blocked by work that waits for the read itself
+        external_memory_host, external_memory_dma_buf, queue_family_foreign
+                        which of VK_EXT_external_memory_host, VK_EXT_external_memory_dma_buf
+                        (with VK_KHR_external_memory_fd), and VK_EXT_queue_family_foreign are
+                        enabled on the device
+        get_instance_proc_addr
+                        address of vkGetInstanceProcAddr; 0: that of libvulkan.so.1
+        queue_lock      a lock such as threading.Lock(), held around each use of the queue,
+                        where others use it too; never call gds while you hold it
+
+        Raises gds.Error: ENOTSUP where the device lacks what is needed.
+        """
+        lock, unlock, calls = _queue_calls(queue_lock)
+        raw = _library.VulkanDevice(
+            size=ctypes.sizeof(_library.VulkanDevice),
+            get_instance_proc_addr=whole(get_instance_proc_addr, "get_instance_proc_addr"),
+            instance=whole(instance, "instance"),
+            physical_device=whole(physical_device, "physical_device"),
+            device=whole(device, "device"),
+            queue=whole(queue, "queue"),
+            queue_family=whole(queue_family, "queue_family", 1 << 32),
+            has_external_memory_host=bool(external_memory_host),
+            has_external_memory_dma_buf=bool(external_memory_dma_buf),
+            has_queue_family_foreign=bool(queue_family_foreign),
+            lock=lock,
+            unlock=unlock,
+        )
+        pointer = ctypes.c_void_p()
+        check(lib.gds_device_import_vulkan(ctypes.byref(pointer), ctypes.byref(raw)))
+        made = cls.__new__(cls)
+        made._take(pointer, (owner, calls))
+        return made
 
     @property
     def name(self) -> str:
@@ -109,6 +183,7 @@ class Device:
         `host` asks for host pages that the device addresses, also where it has memory of its
         own. Raises gds.Error: ENOMEM where there is no room; EINVAL for zero bytes.
         """
+        nbytes = whole(nbytes, "nbytes")
         return Buffer._make(
             self, "gds_buffer_alloc", nbytes, (), nbytes, _library.BUFFER_HOST if host else 0
         )
@@ -145,6 +220,7 @@ class Device:
 
         `owner` is kept until the buffer is gone; without one the caller sees to it.
         """
+        address, nbytes = whole(address, "address"), whole(nbytes, "nbytes")
         return Buffer._make(
             self, "gds_buffer_import_host", nbytes, (owner,), ctypes.c_void_p(address), nbytes
         )
@@ -156,11 +232,70 @@ class Device:
         the buffer is gone. Raises gds.Error: EINVAL for memory that is not allocated or
         another device's; ENOTSUP for managed and for host memory.
         """
+        pointer, nbytes = whole(pointer, "pointer"), whole(nbytes, "nbytes")
         return Buffer._make(self, "gds_buffer_import_cuda", nbytes, (owner,), pointer, nbytes)
 
     def import_dmabuf(self, fd: int, offset: int, nbytes: int) -> Buffer:
-        """`nbytes` bytes at `offset` of a dma-buf as a buffer; `fd` stays the caller's."""
+        """`nbytes` bytes at `offset` of a dma-buf as a buffer; `fd` stays the caller's.
+
+        Raises gds.Error: EINVAL for a range outside of it and for what is no dma-buf; ENOTSUP
+        where the device does not import dma-bufs, or not this one.
+        """
+        fd = whole(fd, "fd", 1 << 31)
+        offset, nbytes = whole(offset, "offset"), whole(nbytes, "nbytes")
         return Buffer._make(self, "gds_buffer_import_dmabuf", nbytes, (), fd, offset, nbytes)
+
+    def import_vulkan(
+        self,
+        buffer: int,
+        memory: int,
+        nbytes: int,
+        *,
+        memory_type: int,
+        memory_offset: int = 0,
+        mapping: int = 0,
+        exportable: bool = False,
+        concurrent: bool = False,
+        owner: object = None,
+    ) -> Buffer:
+        """A VkBuffer of a device that was made by `from_vulkan()`.
+
+        buffer, memory  VkBuffer and the VkDeviceMemory bound to it, as numbers. The buffer has
+                        the usage TRANSFER_DST; TRANSFER_SRC too for `copy_out()`, and
+                        STORAGE_BUFFER for `checksum()`
+        memory_type     index of the memory's type
+        memory_offset   where in the memory the buffer is bound
+        mapping         address at which the program has mapped the buffer's first byte; 0
+                        where the memory is not mapped
+        exportable      memory and buffer were made for export as dma-bufs: drives may write
+                        into them
+        concurrent      the buffer is of VK_SHARING_MODE_CONCURRENT; else the family of the
+                        device's queue owns it
+        owner           kept until the buffer is gone
+        """
+        nbytes = whole(nbytes, "nbytes")
+        raw = _library.VulkanBuffer(
+            size=ctypes.sizeof(_library.VulkanBuffer),
+            buffer=whole(buffer, "buffer"),
+            memory=whole(memory, "memory"),
+            memory_offset=whole(memory_offset, "memory_offset"),
+            bytes=nbytes,
+            memory_type=whole(memory_type, "memory_type", 1 << 32),
+            mapping=whole(mapping, "mapping"),
+            exportable=bool(exportable),
+            concurrent=bool(concurrent),
+        )
+        return Buffer._make(self, "gds_buffer_import_vulkan", nbytes, (owner,), ctypes.byref(raw))
+
+
+def _queue_calls(lock: Optional[ContextManager[Any]]) -> Tuple[int, int, Tuple[Any, ...]]:
+    """Addresses of two calls that take and give back a lock, and what keeps them."""
+    if lock is None:
+        return 0, 0, ()
+    take = _library.QUEUE_LOCK(lambda _user: lock.__enter__())
+    give = _library.QUEUE_LOCK(lambda _user: lock.__exit__(None, None, None))
+    addresses = [ctypes.cast(call, ctypes.c_void_p).value or 0 for call in (take, give)]
+    return addresses[0], addresses[1], (take, give)
 
 
 class Buffer:
@@ -189,8 +324,6 @@ class Buffer:
     def _make(
         cls, device: Device, call: str, nbytes: int, keeps: Tuple[Any, ...], *arguments: Any
     ) -> Buffer:
-        if nbytes < 0:
-            raise ValueError(f"a buffer of {nbytes} bytes")
         owner = device._open()
         pointer = ctypes.c_void_p()
         check(getattr(lib, call)(ctypes.byref(pointer), owner.pointer, *arguments))
@@ -253,6 +386,21 @@ class Buffer:
         length = self._range(offset, length)
         check(lib.gds_buffer_checksum(self._open().pointer, offset, length, ctypes.byref(crc)))
         return int(crc.value)
+
+    def vulkan(self, offset: int = 0) -> VulkanRange:
+        """Where byte `offset` lies in a VkBuffer. Raises gds.Error: ENOTSUP where the device is
+        not Vulkan's, EINVAL for an offset beyond the end."""
+        buffer, place, nbytes = ctypes.c_uint64(), ctypes.c_uint64(), ctypes.c_uint64()
+        check(
+            lib.gds_buffer_get_vulkan(
+                self._open().pointer,
+                whole(offset, "offset"),
+                ctypes.byref(buffer),
+                ctypes.byref(place),
+                ctypes.byref(nbytes),
+            )
+        )
+        return VulkanRange(int(buffer.value), int(place.value), int(nbytes.value))
 
     def tensor(
         self,

@@ -24,13 +24,24 @@ from typing import (
 )
 
 from . import _library
-from ._errors import Error, TimedOutError, check, make_error
+from ._errors import DeadlineError, Error, TimedOutError, check, make_error
 from ._handle import Handle
-from ._library import LANES, PATHS, last_error, lib, path_bytes, text
-from ._memory import Buffer
+from ._library import (
+    CLASSES,
+    LANES,
+    PATHS,
+    c_text,
+    last_error,
+    lib,
+    nanoseconds,
+    path_bytes,
+    text,
+    whole,
+)
+from ._memory import Buffer, Device
 from ._tensor import Tensor
 
-Path = Union[str, "os.PathLike[str]"]
+Path = Union[str, bytes, "os.PathLike[str]", "os.PathLike[bytes]"]
 Destination = Union[Buffer, Tensor]
 
 # How long one wait inside the library lasts at most, so that Ctrl-C and cancel() get through.
@@ -101,6 +112,37 @@ class Explanation(NamedTuple):
     """A line on each drive that is read directly."""
 
 
+class ClassStats(NamedTuple):
+    """What a reader has done for one class of reads."""
+
+    reads: int
+    nbytes: int
+    seconds: float
+    """Summed, from the issue of a read's first operation on."""
+
+
+class StorageStats(NamedTuple):
+    """A device of storage, as one reader uses it."""
+
+    name: str
+    """Such as "nvme0n1"; the device number where the kernel has no such name."""
+    reads: int
+    """Reads that completed, failed ones included."""
+    reads_failed: int
+    reads_merged: int
+    """Read by the same operation as the one before."""
+    operations: int
+    nbytes: int
+    """Delivered."""
+    in_flight: int
+    """Operations, now."""
+    depth: int
+    """Operations in flight that are allowed, as found by now."""
+    transfer_bytes: int
+    rotational: bool
+    """Its heads seek."""
+
+
 class Stats(NamedTuple):
     """What a reader has done since it was opened."""
 
@@ -122,6 +164,15 @@ class Stats(NamedTuple):
     canaries: int
     """Proofs of the direct path that were made."""
     canaries_failed: int
+    """How many of these found that bytes had not arrived."""
+    reads_merged: int
+    """Read by the same operation as the one before."""
+    reads_expired: int
+    """Of those that failed: past the deadline of their batch."""
+    storage_devices: int
+    """That it has met: `Reader.storage()` tells of each."""
+    classes: Dict[str, ClassStats]
+    """By class: "foreground", "prefetch", "background"."""
 
     @property
     def path(self) -> str:
@@ -140,12 +191,12 @@ class File:
         self.path = os.fspath(path)
         """As it was given."""
         pointer = ctypes.c_void_p()
-        check(lib.gds_file_open(ctypes.byref(pointer), os.fsencode(self.path)))
+        check(lib.gds_file_open(ctypes.byref(pointer), c_text(self.path, "a path")))
         self._handle = Handle(pointer.value or 0, lib.gds_file_close)
 
     def _open(self) -> Handle:
         if self._handle is None:
-            raise ValueError(f"{self.path} is closed")
+            raise ValueError(f"{os.fsdecode(self.path)} is closed")
         return self._handle
 
     @property
@@ -176,8 +227,15 @@ class Batch:
     """
 
     def __init__(
-        self, reader: Reader, path: str = "auto", fallback: bool = True, capacity: int = 0
+        self,
+        reader: Reader,
+        path: str = "auto",
+        fallback: bool = True,
+        capacity: int = 0,
+        read_class: str = "foreground",
+        deadline: Optional[float] = None,
     ) -> None:
+        self._handle: Optional[Handle] = None
         self._reader = reader
         self._keeps: List[Any] = []
         self._lock = threading.RLock()
@@ -189,7 +247,10 @@ class Batch:
             size=ctypes.sizeof(_library.BatchOptions),
             path=_number(path, PATHS, "path"),
             flags=0 if fallback else _library.BATCH_NO_FALLBACK,
-            capacity=capacity,
+            capacity=whole(capacity, "capacity"),
+            # 0 is none to the library: what has no time at all gets the least there is.
+            deadline_ns=0 if deadline is None else max(nanoseconds(deadline, "deadline"), 1),
+            read_class=_number(read_class, CLASSES, "read_class"),
         )
         pointer = ctypes.c_void_p()
         with reader._lock:
@@ -199,7 +260,7 @@ class Batch:
                 )
             )
         # Destroying it cancels what is in flight, while what it keeps is still there.
-        self._handle: Optional[Handle] = Handle(
+        self._handle = Handle(
             pointer.value or 0, lib.gds_batch_destroy, (self._keeps, reader)
         )
 
@@ -247,11 +308,11 @@ class Batch:
         requests: List[_library.Request] = []
         keeps: List[Any] = []
         for file, into, offset, length, at in reads:
-            if offset < 0 or at < 0 or (length is not None and length < 0):
-                raise ValueError(f"a negative place: offset {offset}, length {length}, at {at}")
+            if not isinstance(file, File):
+                raise TypeError(f"a gds.File is read from, not {type(file).__name__}")
             handle, base, room = _place(into)
-            if length is None:
-                length = max(room - at, 0)
+            offset, at = whole(offset, "offset"), whole(at, "at")
+            length = max(room - at, 0) if length is None else whole(length, "length")
             if at + length > room:
                 raise ValueError(f"{length} bytes at {at} do not fit into {room} bytes")
             file_handle = file._open()
@@ -387,6 +448,8 @@ class Batch:
         raw = _library.Result()
         with self._lock:
             check(lib.gds_batch_result(self._open(), index, ctypes.byref(raw)))
+            if raw.bytes == -errno.ETIMEDOUT:
+                raise DeadlineError(errno.ETIMEDOUT, last_error())
             if raw.bytes < 0:
                 raise make_error(-raw.bytes, last_error())
         return Result(
@@ -427,17 +490,33 @@ class Batch:
 
     # ---- The GPU's side ----
 
-    def stream_wait(self, device: Any, stream: int = 0) -> None:
+    def signal_vulkan(self, device: Device, semaphore: int, value: int) -> None:
+        """Has a timeline semaphore signalled with `value` when all reads have succeeded.
+
+        So work in a queue of the GPU waits for the data, and the CPU does not. Called before
+        `submit()`; `semaphore` is a VkSemaphore of a Vulkan device, as a number, and `value`
+        is above what it has then. Progress must be made meanwhile: by the reader's thread, or
+        by `wait()` or `done()`.
+
+        The signal comes from the CPU after the waiting work was submitted, so that begins with
+        a barrier from the host's writes: see gds_batch_signal_vulkan() in gds.h. Where a read
+        failed the semaphore is not signalled: look at the results.
+        """
+        number = whole(semaphore, "semaphore"), whole(value, "value")
+        with self._lock:
+            check(lib.gds_batch_signal_vulkan(self._open(), device._open().pointer, *number))
+            self._keeps.append(device._open())
+
+    def stream_wait(self, device: Device, stream: int = 0) -> None:
         """Has work that is put into a CUDA stream from now on wait for this batch.
 
         Called before `submit()`. `stream` is a cudaStream_t as an integer, 0 the default
         stream. The stream goes on also when a read failed: look at the results.
         """
+        pointer = ctypes.c_void_p(whole(stream, "stream"))
         with self._lock:
             check(
-                lib.gds_batch_stream_wait_cuda(
-                    self._open(), device._open().pointer, ctypes.c_void_p(stream)
-                )
+                lib.gds_batch_stream_wait_cuda(self._open(), device._open().pointer, pointer)
             )
             self._keeps.append(device._open())
 
@@ -620,7 +699,9 @@ class Reader:
     """One engine that reads: an I/O lane, a scheduler and staging memory.
 
     lane             "auto", "uring" or "threads"
-    queue_depth      most operations in flight, 1 to 4096; default 64
+    queue_depth      operations in flight on each device of storage, 1 to 4096; default: as
+                     many as saturate it, found by measuring
+    in_flight_bytes  most bytes in flight on each device of storage; default 64 MiB
     threads          of the thread lane, 1 to 256; default 8
     transfer_bytes   most bytes of one operation, 4 KiB to 64 MiB; default 1 MiB
     staging_bytes    host memory for the bounce path and edges; default 64 MiB
@@ -630,6 +711,8 @@ class Reader:
     single_thread    every call on the reader and its batches comes from one thread
     canary           prove the direct path before it is used; leave it on
     canary_interval  prove it again when the proof is older than so many seconds; 0: never
+    dmabuf_shape     how the kernel's dma-buf interface is spoken: "pairs" of the second public
+                     version, "descriptors" since the third, "newest" of those it knows
 
     Raises gds.Error: EINVAL for an option out of range, EPERM or ENOSYS where io_uring was
     asked for and the system refuses it.
@@ -647,9 +730,15 @@ class Reader:
         single_thread: bool = False,
         canary: bool = True,
         canary_interval: float = 0,
+        in_flight_bytes: int = 0,
+        dmabuf_shape: str = "newest",
     ) -> None:
         self._handle: Optional[Handle] = None
         self._lock = threading.RLock()
+        if dmabuf_shape not in _library.DMABUF_SHAPES:
+            raise ValueError(
+                f"no dmabuf_shape {dmabuf_shape!r}: there are {', '.join(_library.DMABUF_SHAPES)}"
+            )
         if single_thread and progress_thread:
             progress_thread = False
         flags = _library.READER_SINGLE_THREAD if single_thread else 0
@@ -659,11 +748,13 @@ class Reader:
             size=ctypes.sizeof(_library.ReaderOptions),
             flags=flags,
             lane=_number(lane, LANES, "lane"),
-            queue_depth=queue_depth,
-            threads=threads,
-            transfer_bytes=transfer_bytes,
-            staging_bytes=staging_bytes,
-            canary_interval_ns=int(canary_interval * 1e9),
+            queue_depth=whole(queue_depth, "queue_depth", 1 << 32),
+            threads=whole(threads, "threads", 1 << 32),
+            transfer_bytes=whole(transfer_bytes, "transfer_bytes"),
+            staging_bytes=whole(staging_bytes, "staging_bytes"),
+            dmabuf_shape=_library.DMABUF_SHAPES[dmabuf_shape],
+            canary_interval_ns=nanoseconds(canary_interval, "canary_interval"),
+            in_flight_bytes=whole(in_flight_bytes, "in_flight_bytes"),
         )
         pointer = ctypes.c_void_p()
         check(lib.gds_reader_open(ctypes.byref(pointer), ctypes.byref(options)))
@@ -712,17 +803,20 @@ class Reader:
         *,
         path: str = "auto",
         fallback: bool = True,
+        read_class: str = "foreground",
+        deadline: Optional[float] = None,
     ) -> Result:
         """Reads `length` bytes at `offset` of `file` to byte `at` of `into`, and waits.
 
         `length` is all that `into` has room for where it is not given; the read is short
         where the file ends before. `path` "dmabuf", "mapped" or "bounce" pins the path, and
-        `fallback` False forbids to change it on the way. Raises gds.Error with what failed.
+        `fallback` False forbids to change it on the way. `read_class` says whose reads go
+        first, and `deadline`, in seconds, when one is given up: see `batch()`. Raises
+        gds.Error with what failed.
         """
-        with self.submit(
-            file, into, offset, length, at, path=path, fallback=fallback
-        )._batch as batch:
-            return batch.wait().result(0)
+        with Batch(self, path, fallback, 1, read_class, deadline) as batch:
+            batch.add(file, into, offset, length, at)
+            return batch.submit().wait().result(0)
 
     def submit(
         self,
@@ -734,15 +828,34 @@ class Reader:
         *,
         path: str = "auto",
         fallback: bool = True,
+        read_class: str = "foreground",
+        deadline: Optional[float] = None,
     ) -> Future:
         """Starts a read, as `read()` makes it, and returns without waiting."""
-        batch = Batch(self, path, fallback, 1)
+        batch = Batch(self, path, fallback, 1, read_class, deadline)
         batch.add(file, into, offset, length, at)
         return Future(batch.submit())
 
-    def batch(self, *, path: str = "auto", fallback: bool = True, capacity: int = 0) -> Batch:
-        """An empty batch, with room for `capacity` reads; it grows as needed."""
-        return Batch(self, path, fallback, capacity)
+    def batch(
+        self,
+        *,
+        path: str = "auto",
+        fallback: bool = True,
+        capacity: int = 0,
+        read_class: str = "foreground",
+        deadline: Optional[float] = None,
+    ) -> Batch:
+        """An empty batch, with room for `capacity` reads; it grows as needed.
+
+        path, fallback  as for `read()`
+        read_class      whose reads go first where several wait for one device of storage:
+                        "foreground" (someone waits), "prefetch" (wanted soon), "background".
+                        Each class gets its share, 16 to 4 to 1, so that none starves
+        deadline        seconds from `submit()` on, after which reads that are not done end
+                        with DeadlineError; they are over when the storage has let go of the
+                        memory
+        """
+        return Batch(self, path, fallback, capacity, read_class, deadline)
 
     # ---- What it tells ----
 
@@ -756,16 +869,36 @@ class Reader:
         raw = _library.Stats(size=ctypes.sizeof(_library.Stats))
         with self._lock:
             check(lib.gds_reader_stats(self._open().pointer, ctypes.byref(raw)))
-        values = {name: getattr(raw, name) for name in Stats._fields if name != "paths"}
-        values.update(lane=LANES[raw.lane], paths=path_bytes(raw.path_bytes))
-        return Stats(**values)
+        made: Dict[str, Any] = {"lane": LANES[raw.lane], "paths": path_bytes(raw.path_bytes)}
+        made["classes"] = {
+            name: ClassStats(reads, nbytes, ns / 1e9)
+            for name, reads, nbytes, ns in zip(
+                CLASSES, raw.class_reads, raw.class_bytes, raw.class_ns
+            )
+        }
+        plain = {name: getattr(raw, name) for name in Stats._fields if name not in made}
+        return Stats(**plain, **made)
+
+    def storage(self) -> List[StorageStats]:
+        """The devices of storage that it has met, the latest first, and its use of each."""
+        found: List[StorageStats] = []
+        raw = _library.StorageStats(size=ctypes.sizeof(_library.StorageStats))
+        with self._lock:
+            while True:
+                result = lib.gds_reader_storage(
+                    self._open().pointer, len(found), ctypes.byref(raw)
+                )
+                if result == -errno.ENOENT:
+                    return found
+                check(result)
+                found.append(_storage_stats(raw))
 
     def lane_reason(self) -> str:
         """Why the lane is not io_uring, or what this kernel's lacks; empty if nothing."""
         with self._lock:
             return text(lib.gds_reader_lane_reason(self._open().pointer))
 
-    def explain(self, file: File, buffer: Buffer) -> Explanation:
+    def explain(self, file: File, buffer: Destination) -> Explanation:
         """Which path reads of `file` into `buffer` take, and why not another.
 
         Where the direct path is not proven yet, it is now, with a read into the start of the
@@ -777,7 +910,7 @@ class Reader:
                 lib.gds_explain(
                     self._open().pointer,
                     file._open().pointer,
-                    buffer._open().pointer,
+                    _place(buffer)[0].pointer,
                     ctypes.byref(raw),
                 )
             )
@@ -798,6 +931,21 @@ class Reader:
             text(raw.layout),
             text(raw.drives),
         )
+
+
+def _storage_stats(raw: _library.StorageStats) -> StorageStats:
+    return StorageStats(
+        text(raw.name),
+        int(raw.reads),
+        int(raw.reads_failed),
+        int(raw.reads_merged),
+        int(raw.operations),
+        int(raw.bytes),
+        int(raw.in_flight),
+        int(raw.depth),
+        int(raw.transfer_bytes),
+        bool(raw.rotational),
+    )
 
 
 _default_lock = threading.Lock()

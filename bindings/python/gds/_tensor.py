@@ -346,52 +346,78 @@ class Tensor:
 
     def __array__(self, dtype: Any = None, copy: Optional[bool] = None) -> Any:
         """What numpy asks for where the array interface does not carry the type."""
-        array = self.numpy() if dtype is None else self.numpy().astype(dtype, copy=False)
+        array = self.numpy()
+        if dtype is not None and array.dtype != dtype:
+            if copy is False:
+                raise ValueError(f"{self.dtype.name} cannot become {dtype} without a copy")
+            return array.astype(dtype)
         return array.copy() if copy else array
 
     def numpy(self) -> Any:
         """A numpy array of the same memory; other element types come from ml_dtypes."""
         import numpy
 
+        self.address  # noqa: B018, raises where there is none
         if self.dtype.typestr is not None:
             return numpy.asarray(self)
         if self.dtype.bits < 8:
             raise TypeError(f"numpy has no packed {self.dtype.name}: use .view('uint8')")
         try:
             import ml_dtypes
-        except ImportError:
+
+            kind = getattr(ml_dtypes, self.dtype.name)
+        except (ImportError, AttributeError):
             raise TypeError(
-                f"numpy has no type {self.dtype.name}: install ml_dtypes, or use .view('uint8')"
+                f"numpy has no type {self.dtype.name}: install a new ml_dtypes, or use "
+                ".view('uint8')"
             ) from None
         bits = self._derive(DType.of(f"uint{self.dtype.bits}"), self.shape, 0, self.strides)
-        return numpy.asarray(bits).view(getattr(ml_dtypes, self.dtype.name))
+        return numpy.asarray(bits).view(kind)
 
     def torch(self) -> Any:
         """A torch tensor of the same memory. Raises TypeError for types that it lacks."""
         import torch
 
-        shape: Tuple[int, ...] = self.shape
+        shape, strides = self.shape, self.strides
         name = self.dtype.name
         if self.dtype.bits < 8:
             name = _TORCH_PACKED.get(name, "")
-            if shape and shape[-1] % 2 == 0:
-                shape = (*shape[:-1], shape[-1] // 2)
         kind = getattr(torch, name, None) if name else None
         if kind is None:
             raise TypeError(f"torch has no type {self.dtype.name}: use .view('uint8')")
+        if self.dtype.bits < 8:
+            shape, strides = self._pairs()
         if self.nbytes == 0:
             where = "cpu" if self._address is not None else self.device_name
             return torch.empty(shape, dtype=kind, device=where)
-        if not self.contiguous:
-            span = sum((n - 1) * s for n, s in zip(self.shape, self.strides)) + 1
-            flat = self._derive(self.dtype, (span,), 0)
-            return torch.as_strided(flat.torch(), self.shape, self.strides)
         # As bytes, which every version of torch takes.
-        raw = torch.utils.dlpack.from_dlpack(self._bytes().__dlpack__())
-        return raw.view(kind).reshape(shape)
+        span = sum((n - 1) * s for n, s in zip(shape, strides)) + 1
+        raw = self._derive(DType.of("uint8"), (span * self.dtype.itemsize,), 0)
+        flat = torch.utils.dlpack.from_dlpack(raw.__dlpack__()).view(kind)
+        return flat.reshape(shape) if self.contiguous else flat.as_strided(shape, strides)
+
+    def _pairs(self) -> Tuple[Tuple[int, ...], Tuple[int, ...]]:
+        """Shape and strides where two elements of 4 bits are one, as torch has them."""
+        shape = (*self.shape[:-1], self.shape[-1] // 2) if self.shape else ()
+        if self.dtype.bits == 4 and self.shape and self.shape[-1] % 2 == 0:
+            if self.contiguous:
+                return shape, contiguous_strides(shape)
+            if self.strides[-1] == 1 and not any(stride % 2 for stride in self.strides[:-1]):
+                return shape, (*(stride // 2 for stride in self.strides[:-1]), 1)
+        raise TypeError(
+            f"torch has no {self.dtype.name} of {list(self.shape)}: it packs two elements of 4 "
+            "bits in one, along the last dimension; use .view('uint8')"
+        )
 
     def jax(self) -> Any:
-        """A jax array; jax copies where the memory is not aligned as it likes."""
+        """A jax array, of the same memory where jax takes that: it copies what has gaps, what
+        is not aligned as it likes, and what it has no type for without jax_enable_x64.
+
+        Raises TypeError for packed types, which jax does not take."""
         import jax.dlpack
 
+        if self.dtype.bits < 8:
+            raise TypeError(f"jax takes no packed {self.dtype.name}: use .view('uint8')")
+        if not self.contiguous:
+            return jax.numpy.array(self.numpy())
         return jax.dlpack.from_dlpack(self)

@@ -43,8 +43,9 @@ from typing import (
 )
 
 from ._handle import Handle
+from ._library import CLASSES
 from ._memory import Buffer, Device
-from ._reader import Batch, File, Path, Reader, default_reader
+from ._reader import Batch, File, Path, Reader, _number, default_reader
 from ._tensor import DType
 from .safetensors import _device, _framework, _hand_over
 
@@ -85,9 +86,9 @@ class Piece(NamedTuple):
 
 
 def _paths(paths: Paths) -> List[str]:
-    if isinstance(paths, (str, os.PathLike)):
-        return [os.fspath(paths)]
-    return [os.fspath(path) for path in paths]
+    if isinstance(paths, (str, bytes, os.PathLike)):
+        return [os.fsdecode(paths)]
+    return [os.fsdecode(path) for path in paths]
 
 
 # ---- Datasets ----
@@ -357,8 +358,8 @@ def samples(index: Iterable[Tuple[Path, int, int]]) -> Samples:
     pieces: List[Sequence[Piece]] = []
     for path, offset, length in index:
         if offset < 0 or length < 0:
-            raise ValueError(f"{os.fspath(path)}: a sample of {length} bytes at {offset}")
-        pieces.append((Piece(files.number(os.fspath(path)), offset, length),))
+            raise ValueError(f"{os.fsdecode(path)}: a sample of {length} bytes at {offset}")
+        pieces.append((Piece(files.number(os.fsdecode(path)), offset, length),))
     return Samples(files.paths, pieces)
 
 
@@ -587,6 +588,7 @@ class Loader:
                  which share of how many is this process's; as torch.distributed says it, or
                  RANK and WORLD_SIZE of the environment, where they are not given
     framework    "gds", "pt", "np" or "jax": what the tensors are of
+    read_class   "foreground", "prefetch" or "background": see Reader.batch()
 
     All ranks get the same number of batches of the same sizes: where an epoch's last samples
     cannot be dealt out evenly, some from its beginning are dealt out again, or, with
@@ -612,6 +614,7 @@ class Loader:
         world_size: Optional[int] = None,
         framework: str = "gds",
         reader: Optional[Reader] = None,
+        read_class: str = "foreground",
     ) -> None:
         if batch_size < 1 or prefetch < 0:
             raise ValueError(f"a batch size of {batch_size}, {prefetch} batches ahead")
@@ -633,6 +636,8 @@ class Loader:
         self._drop_last = drop_last
         self._framework = _framework(framework)
         self._reader = reader
+        self._class = read_class
+        _number(read_class, CLASSES, "read_class")
         self._pool = _Pool(self._device, prefetch + 2)
 
     def __len__(self) -> int:
@@ -740,7 +745,7 @@ class Loader:
             for sample, sample_places in zip(pieces, places)
             for piece, place in zip(sample, sample_places)
         )
-        batch = reader.batch(capacity=len(merged))
+        batch = reader.batch(capacity=len(merged), read_class=self._class)
         batch.add_many(
             (files[piece.file], buffer, piece.offset, piece.length, place)
             for piece, place in merged

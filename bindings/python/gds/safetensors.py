@@ -45,6 +45,8 @@ __all__ = ["SafetensorError", "TensorInfo", "load_file", "read_header", "safe_op
 logger = logging.getLogger("gds.safetensors")
 
 HEADER_LIMIT = 100_000_000  # bytes, of the format
+_DEPTH_LIMIT = 127  # of objects and lists in each other, as the reference has it
+_FIELDS = {"dtype", "shape", "data_offsets"}
 # Where a file's byte lies in a drive's block and in memory's page is kept equal, so that
 # reads need no staging.
 _PAGE = 4096
@@ -138,15 +140,23 @@ def _unique(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
     return found
 
 
-def _whole(text: str) -> int:
+def _whole(text: str) -> Union[int, float]:
     # Numbers of the format are below 2^64; longer ones are an attack on who converts them.
+    # What is no size becomes a fraction, which only fields that are unknown may hold.
     if text.startswith("-") or len(text) > 20 or int(text) >= 1 << 64:
-        raise SafetensorError(f"{text[:24]} is no size or offset")
+        return _fraction(text)
     return int(text)
 
 
+def _fraction(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise SafetensorError(f"the number {text[:24]}... is out of range")
+    return value
+
+
 def _no_number(text: str) -> Any:
-    raise SafetensorError(f"{text[:24]} is no whole number")
+    raise SafetensorError(f"{text} is no number of JSON")
 
 
 def _parse_json(raw: bytes) -> Dict[str, Any]:
@@ -161,7 +171,7 @@ def _parse_json(raw: bytes) -> Dict[str, Any]:
             text,
             object_pairs_hook=_unique,
             parse_int=_whole,
-            parse_float=_no_number,
+            parse_float=_fraction,
             parse_constant=_no_number,
         )
     except (json.JSONDecodeError, RecursionError) as error:
@@ -191,6 +201,19 @@ def _parse_metadata(value: Any) -> Optional[Dict[str, str]]:
     }
 
 
+def _check_unknown(value: Any, depth: int) -> None:
+    """Of a field that the format does not have (yet): it is to be JSON, and no more."""
+    if isinstance(value, str):
+        _check_text(value, "a string")
+    elif isinstance(value, (dict, list)):
+        if depth > _DEPTH_LIMIT:
+            raise SafetensorError(f"the header is nested more than {_DEPTH_LIMIT} deep")
+        for key in value if isinstance(value, dict) else ():
+            _check_text(key, "a key")
+        for one in value.values() if isinstance(value, dict) else value:
+            _check_unknown(one, depth + 1)
+
+
 def _is_size(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
@@ -199,9 +222,12 @@ def _parse_tensor(name: str, value: Any, data: int) -> TensorInfo:
     _check_text(name, "the name of a tensor")
     if not isinstance(value, dict):
         raise SafetensorError(f"tensor {name!r}: no object")
-    missing = {"dtype", "shape", "data_offsets"} - value.keys()
+    missing = _FIELDS - value.keys()
     if missing:
         raise SafetensorError(f"tensor {name!r}: {min(missing)} is missing")
+    for key in value.keys() - _FIELDS:
+        _check_text(key, f"tensor {name!r}: a key")
+        _check_unknown(value[key], 3)
     dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
     if not isinstance(dtype, str) or dtype not in _DTYPES:
         raise SafetensorError(
@@ -254,14 +280,20 @@ def parse_header(raw: bytes, file_bytes: int) -> Header:
     return Header(dict(found), metadata)
 
 
+def _open_at_once(path: str, flags: int) -> int:
+    # A pipe without a writer would be waited for: so it is empty.
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
 def read_header(path: Path) -> Header:
     """Reads and checks the header of a file: names, types, shapes and places of its tensors.
 
     Raises SafetensorError for a file that is no safetensors file; OSError where it cannot be
     read.
     """
+    path = os.fsdecode(path)
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=_open_at_once) as file:
             size = os.fstat(file.fileno()).st_size
             prefix = file.read(8)
             if len(prefix) < 8:
@@ -275,7 +307,7 @@ def read_header(path: Path) -> Header:
                 raise SafetensorError(f"a header of {length} bytes in a file of {size}")
             return parse_header(file.read(length), size)
     except SafetensorError as error:
-        raise SafetensorError(f"{os.fspath(path)}: {error}") from None
+        raise SafetensorError(f"{path}: {error}") from None
 
 
 # ---- Where tensors go ----
@@ -304,6 +336,13 @@ def _framework(name: str) -> str:
 
 def _hand_over(tensor: Tensor, framework: str) -> Any:
     return tensor if framework == "gds" else getattr(tensor, framework)()
+
+
+def _hand_over_named(name: str, tensor: Tensor, framework: str) -> Any:
+    try:
+        return _hand_over(tensor, framework)
+    except TypeError as error:
+        raise SafetensorError(f'tensor {name!r}: {error} of framework="gds"') from None
 
 
 class _Plan:
@@ -351,7 +390,7 @@ class _Loading:
     """The tensors of one file on their way into a buffer."""
 
     def __init__(
-        self, path: Path, infos: Mapping[str, TensorInfo], device: Device, batch: Batch
+        self, path: str, infos: Mapping[str, TensorInfo], device: Device, batch: Batch
     ) -> None:
         plan = _Plan(infos.values())
         self.infos = infos
@@ -363,11 +402,11 @@ class _Loading:
                 for offset, length, place in plan.reads
             )
 
-    def check(self, path: Path, results: Sequence[Any]) -> None:
+    def check(self, path: str, results: Sequence[Any]) -> None:
         for (offset, length, _), result in zip(self.plan.reads, results):
             if result.nbytes != length:
                 raise SafetensorError(
-                    f"{os.fspath(path)}: ends at byte {offset + result.nbytes}: "
+                    f"{path}: ends at byte {offset + result.nbytes}: "
                     "it has become shorter since its header was read"
                 )
 
@@ -375,26 +414,26 @@ class _Loading:
         made = {}
         for name, info in self.infos.items():
             tensor = self.buffer.tensor(info.kind, info.shape, self.plan.place(info))
-            made[name] = _hand_over(tensor, framework)
+            made[name] = _hand_over_named(name, tensor, framework)
         return made
 
 
 # ---- Whole files ----
 
 
-def _read_index(path: Path) -> Dict[str, List[str]]:
+def _read_index(path: str) -> Dict[str, List[str]]:
     """Of a sharded checkpoint, the path of each shard and the names of its tensors."""
-    folder = os.path.dirname(os.fspath(path))
+    folder = os.path.dirname(path)
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=_open_at_once) as file:
             index = _parse_json_index(file.read())
     except SafetensorError as error:
-        raise SafetensorError(f"{os.fspath(path)}: {error}") from None
+        raise SafetensorError(f"{path}: {error}") from None
     shards: Dict[str, List[str]] = {}
     for name, shard in index.items():
         parts = shard.split("/")
         if os.path.isabs(shard) or ".." in parts or not parts[-1]:
-            raise SafetensorError(f"{os.fspath(path)}: {shard!r} is no file beside the index")
+            raise SafetensorError(f"{path}: {shard!r} is no file beside the index")
         shards.setdefault(os.path.join(folder, *parts), []).append(name)
     return shards
 
@@ -410,42 +449,43 @@ def _parse_json_index(raw: bytes) -> Dict[str, str]:
     return index
 
 
-def _choose(path: Path, wanted: Optional[Sequence[str]], all_there: bool) -> Dict[str, TensorInfo]:
+def _choose(path: str, wanted: Optional[Sequence[str]], all_there: bool) -> Dict[str, TensorInfo]:
     """The tensors of a file that are wanted; `all_there`: it must have each of them."""
     tensors = read_header(path).tensors
     if wanted is None:
         return tensors
     for name in wanted:
         if all_there and name not in tensors:
-            raise SafetensorError(f"{os.fspath(path)}: there is no tensor {name!r} in it")
+            raise SafetensorError(f"{path}: there is no tensor {name!r} in it")
     names = set(wanted)
     return {name: info for name, info in tensors.items() if name in names}
 
 
 def _files(
     path: Union[Path, Sequence[Path]], names: Optional[Sequence[str]]
-) -> List[Tuple[Path, Dict[str, TensorInfo]]]:
+) -> List[Tuple[str, Dict[str, TensorInfo]]]:
     """The files to read and which of their tensors, each name in one file only."""
-    if isinstance(path, (str, os.PathLike)):
-        if not os.fspath(path).endswith(".index.json"):
+    if isinstance(path, (str, bytes, os.PathLike)):
+        path = os.fsdecode(path)
+        if not path.endswith(".index.json"):
             return [(path, _choose(path, names, True))]
         shards = _read_index(path)
         known = {name for held in shards.values() for name in held}
-        _check_names(names, known, os.fspath(path))
+        _check_names(names, known, path)
         asked = known if names is None else set(names)
         return [
             (shard, _choose(shard, [name for name in held if name in asked], True))
             for shard, held in shards.items()
             if names is None or asked.intersection(held)
         ]
-    files: List[Tuple[Path, Dict[str, TensorInfo]]] = []
-    seen: Dict[str, Path] = {}
-    for one in path:
+    files: List[Tuple[str, Dict[str, TensorInfo]]] = []
+    seen: Dict[str, str] = {}
+    for one in map(os.fsdecode, path):
         found = _choose(one, names, False)
         for name in found:
             if name in seen:
                 raise SafetensorError(
-                    f"tensor {name!r} is in {os.fspath(seen[name])} and in {os.fspath(one)}"
+                    f"tensor {name!r} is in {seen[name]} and in {one}"
                 )
             seen[name] = one
         files.append((one, found))
@@ -550,11 +590,11 @@ class safe_open:  # noqa: N801, the name that its users know
         reader: Optional[Reader] = None,
     ) -> None:
         self._framework = _framework(framework)
-        self._path = filename
-        self._header = read_header(filename)
+        self._path = os.fsdecode(filename)
+        self._header = read_header(self._path)
         self._device = _device(device)
         self._reader = reader or default_reader()
-        self._file = File(filename)
+        self._file = File(self._path)
 
     def close(self) -> None:
         """Closes the file; tensors that were read stay."""
@@ -567,7 +607,7 @@ class safe_open:  # noqa: N801, the name that its users know
         self.close()
 
     def __repr__(self) -> str:
-        return f"<gds.safetensors.safe_open {os.fspath(self._path)!r}: {len(self._header.tensors)} tensors>"
+        return f"<gds.safetensors.safe_open {self._path!r}: {len(self._header.tensors)} tensors>"
 
     def keys(self) -> List[str]:
         """The names of the tensors, sorted."""
@@ -586,7 +626,7 @@ class safe_open:  # noqa: N801, the name that its users know
             return self._header.tensors[name]
         except KeyError:
             raise SafetensorError(
-                f"{os.fspath(self._path)}: there is no tensor {name!r} in it"
+                f"{self._path}: there is no tensor {name!r} in it"
             ) from None
 
     def get_tensor(self, name: str) -> Any:
@@ -603,7 +643,7 @@ class safe_open:  # noqa: N801, the name that its users know
 
     def get_slice(self, name: str) -> Slice:
         """A tensor to take a part of: `file.get_slice(name)[10:20, :, 3]` reads that alone."""
-        return Slice(self, self._info(name))
+        return Slice(self, name, self._info(name))
 
 
 class _Extent(NamedTuple):
@@ -651,8 +691,9 @@ def _extents(index: Any, shape: Sequence[int]) -> List[_Extent]:
 class Slice:
     """A tensor of a file, of which parts are read by indexing: whole numbers and slices."""
 
-    def __init__(self, file: safe_open, info: TensorInfo) -> None:
+    def __init__(self, file: safe_open, name: str, info: TensorInfo) -> None:
         self._file = file
+        self._name = name
         self._info = info
 
     def get_shape(self) -> List[int]:
@@ -666,7 +707,8 @@ class Slice:
     def __getitem__(self, index: Any) -> Any:
         """Reads a part. Raises SafetensorError for an index that does not fit."""
         extents = _extents(index, self._info.shape)
-        return _hand_over(_read_part(self._file, self._info, extents), self._file._framework)
+        part = _read_part(self._file, self._info, extents)
+        return _hand_over_named(self._name, part, self._file._framework)
 
 
 def _split(info: TensorInfo, extents: Sequence[_Extent]) -> int:
@@ -708,7 +750,7 @@ def _read_part(file: safe_open, info: TensorInfo, extents: Sequence[_Extent]) ->
         )
         for result in batch.submit().results():
             if result.nbytes != row_bytes:
-                raise SafetensorError(f"{os.fspath(file._path)}: it has become shorter")
+                raise SafetensorError(f"{file._path}: it has become shorter")
     return _view(buffer, info, extents, split, row, lead)
 
 
