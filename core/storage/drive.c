@@ -68,13 +68,17 @@ void drive_describe_formats(const unsigned char *identity, char *text, size_t si
 		add(text, size, ")");
 }
 
+struct identity {
+	unsigned char bytes[DRIVE_IDENTITY_BYTES];
+};
+
 /* False for drives that are not NVMe, and where this process may not ask. */
-static bool identify(dev_t device, const char *name, unsigned char *identity)
+static bool identify(dev_t device, const char *name, struct identity *identity)
 {
 	struct nvme_admin_cmd command = {
 		.opcode = IDENTIFY,
-		.addr = (uintptr_t)identity,
-		.data_len = DRIVE_IDENTITY_BYTES,
+		.addr = (uintptr_t)identity->bytes,
+		.data_len = sizeof(identity->bytes),
 	};
 	char path[SYSFS_PATH_BYTES];
 	struct stat status;
@@ -98,10 +102,10 @@ static bool identify(dev_t device, const char *name, unsigned char *identity)
 
 static void add_formats(dev_t device, const char *name, char *text, size_t size)
 {
-	unsigned char identity[DRIVE_IDENTITY_BYTES] = { 0 };
+	struct identity identity = { 0 };
 
-	if (strncmp(name, "nvme", 4) == 0 && identify(device, name, identity))
-		drive_describe_formats(identity, text, size);
+	if (strncmp(name, "nvme", 4) == 0 && identify(device, name, &identity))
+		drive_describe_formats(identity.bytes, text, size);
 }
 
 void drive_describe(dev_t device, char *text, size_t size)

@@ -283,7 +283,7 @@ const char *small_blocks_partition(void)
 
 	need(fd >= 0 && read(fd, size, sizeof(size) - 1) > 0, "logical_block_size");
 	close(fd);
-	return atoi(size) == 512 ? "/dev/nvme0n1p3" : "/dev/nvme2n1p3";
+	return strtol(size, NULL, 10) == 512 ? "/dev/nvme0n1p3" : "/dev/nvme2n1p3";
 }
 
 void make_array(const char *level, int partition)

@@ -833,9 +833,9 @@ static uint64_t most_memory_bytes(void)
 	int fd;
 
 	need(status != NULL, "/proc/self/status");
-	while (fgets(line, sizeof(line), status))
-		if (sscanf(line, "VmHWM: %" SCNu64 " kB", &kib) == 1)
-			break;
+	while (kib == 0 && fgets(line, sizeof(line), status))
+		if (strncmp(line, "VmHWM:", 6) == 0)
+			kib = strtoull(line + 6, NULL, 10);
 	fclose(status);
 	fd = open("/proc/self/clear_refs", O_WRONLY | O_CLOEXEC);
 	need(fd >= 0 && write(fd, "5", 1) == 1, "/proc/self/clear_refs");
