@@ -269,6 +269,8 @@ static void reads_outside_of_the_buffer_are_refused_and_none_is_added(void **sta
 		assert_int_equal(gds_batch_count(batch), 2);
 	}
 	assert_int_equal(gds_batch_add(batch, &nothing, 1), -EINVAL);
+	/* The sum with what the batch has is a small number again. */
+	assert_int_equal(gds_batch_add(batch, requests, SIZE_MAX), -EINVAL);
 	assert_int_equal(gds_batch_submit(batch), 0);
 	assert_int_equal(gds_batch_wait(batch, -1), 0);
 	check_batch_of(fixture, batch, SMALL);
