@@ -685,7 +685,7 @@ int reader_open(struct gds_reader **reader_out, const struct gds_reader_options 
 		return gds_fail_errno(ENOMEM, "cannot open a reader");
 	reader->references = 1;
 	reader->options = full;
-	reader->fork_generation = fork_count();
+	reader->fork_generation = fork_watch();
 	for (int size = 0; size < STAGING_SIZES; size++)
 		reader->staging_slots[size] = LANE_NO_BUFFER;
 	init_sync(reader);

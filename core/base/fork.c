@@ -2,13 +2,12 @@
 #include "base/fork.h"
 
 #include <pthread.h>
-#include <stdatomic.h>
 
-static atomic_uint forks;
+atomic_uint fork_counter;
 
 static void count_fork(void)
 {
-	atomic_fetch_add(&forks, 1);
+	atomic_fetch_add(&fork_counter, 1);
 }
 
 static void watch_forks(void)
@@ -16,10 +15,10 @@ static void watch_forks(void)
 	pthread_atfork(NULL, NULL, count_fork);
 }
 
-unsigned fork_count(void)
+unsigned fork_watch(void)
 {
 	static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 	pthread_once(&once, watch_forks);
-	return atomic_load_explicit(&forks, memory_order_relaxed);
+	return fork_count();
 }

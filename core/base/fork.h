@@ -3,7 +3,18 @@
 #ifndef GDS_BASE_FORK_H
 #define GDS_BASE_FORK_H
 
-/* How many forks lie between the first process that asked and this one. */
-unsigned fork_count(void);
+#include <stdatomic.h>
+
+/* fork.c's own. */
+extern atomic_uint fork_counter;
+
+/* The count of forks as an object is made, which are counted from the first one on. */
+unsigned fork_watch(void);
+
+/* The count by now: every call on an object asks for it. */
+static inline unsigned fork_count(void)
+{
+	return atomic_load_explicit(&fork_counter, memory_order_relaxed);
+}
 
 #endif

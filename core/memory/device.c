@@ -91,7 +91,7 @@ static int wrap_device(struct gds_device **device, struct backend_device *backen
 		return gds_fail_errno(ENOMEM, "cannot open a device");
 	}
 	(*device)->backend = backend;
-	(*device)->fork_generation = fork_count();
+	(*device)->fork_generation = fork_watch();
 	return 0;
 }
 
