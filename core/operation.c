@@ -728,7 +728,6 @@ static void end_short(struct gds_reader *reader, struct op *op, uint64_t place)
 	release_op(reader, op);
 }
 
-/* The bytes that arrived are in their place. */
 /*
  * Only the end of the file gives nothing, or a part of a block. A file whose direct path
  * goes by larger blocks than its own is asked where it ends.
@@ -746,6 +745,7 @@ static bool is_end(const struct op *op)
 	return file_bytes < 0 || op->io.offset + op->arrived >= (uint64_t)file_bytes;
 }
 
+/* The bytes that arrived are in their place. */
 static void account_op(struct gds_reader *reader, struct op *op)
 {
 	uint32_t got = wanted_of(&op->io, op->arrived);
