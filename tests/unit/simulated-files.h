@@ -49,7 +49,9 @@ struct fs_file {
 	/* Of each cell: the number of the last change, and of the last that made it zeros. */
 	uint32_t serial[FS_FILE_CELLS];
 	uint32_t zeroed[FS_FILE_CELLS];
-	uint64_t least_bytes; /* that it has had, since the test last set this */
+	/* Since the test last set these: */
+	uint64_t least_bytes; /* that it has had */
+	bool moved;           /* once: to and fro within one read would show nowhere */
 };
 
 /*

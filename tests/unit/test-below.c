@@ -495,6 +495,14 @@ static void finish(struct test_batch *batch)
 	batch->batch = NULL;
 }
 
+static void begin_anew(void)
+{
+	for (unsigned i = 0; i < world->fs.file_count; i++) {
+		world->fs.files[i].least_bytes = world->fs.files[i].storage->bytes;
+		world->fs.files[i].moved = false;
+	}
+}
+
 static void use(struct test_batch *batch)
 {
 	finish(batch);
@@ -504,8 +512,7 @@ static void use(struct test_batch *batch)
 		world->used_again = true;
 	}
 	if (!world->batches[0].batch && !world->batches[1].batch)
-		for (unsigned i = 0; i < world->fs.file_count; i++)
-			world->fs.files[i].least_bytes = world->fs.files[i].storage->bytes;
+		begin_anew();
 	submit(batch);
 	if (random_chance(&world->random, 50)) {
 		CHECK(gds_batch_cancel(batch->batch) == 0);
