@@ -328,6 +328,9 @@ static void preallocate(struct fs *fs, struct fs_file *file)
 /* As defragmentation does: nothing of the file tells. */
 static void move(struct fs *fs, struct fs_file *file)
 {
+	if (file->moved)
+		return;
+	file->moved = true;
 	write_down(fs, file);
 	for (uint32_t i = 0; i < FS_FILE_BLOCKS; i++) {
 		struct fs_block *block = &file->blocks[i];

@@ -49,7 +49,9 @@ struct fs_file {
 	/* Of each cell: the number of the last change, and of the last that made it zeros. */
 	uint32_t serial[FS_FILE_CELLS];
 	uint32_t zeroed[FS_FILE_CELLS];
-	uint64_t least_bytes; /* since fs_watch() */
+	/* Since the test last set these: */
+	uint64_t least_bytes; /* that it has had */
+	bool moved;           /* once: to and fro within one read would show nowhere */
 };
 
 /*
@@ -121,10 +123,7 @@ struct fs_moment {
 
 void fs_watch(struct fs_file *file, struct fs_moment *moment);
 
-/*
- * Whether the file has held these bytes of cell number `cell` at some time since then;
- * `zeros` tells that they are all zero.
- */
+/* Whether the file has held these bytes in cell number `cell` at some time since then. */
 bool fs_held_since(const struct fs_file *file, const struct fs_moment *moment, uint32_t cell,
 		   const unsigned char *bytes);
 

@@ -44,12 +44,20 @@ quietly()
 	}
 }
 
+# Of partitions, arrays and file systems of the tests before this one.
+wipe()
+{
+	for disk; do
+		quietly wipefs -aq -f "$disk"
+	done
+}
+
 # On a whole disk of 8 GiB, the last of which is bad: ext4 and btrfs keep away from there.
 make_file_system()
 {
 	local file_system=$1 disk=$2 force=-f
 	[ "$file_system" = ext4 ] && force=-F
-	quietly wipefs -aq "$disk"
+	wipe "$disk"
 	quietly "mkfs.$file_system" -q $force "$disk"
 	mkdir -p $folder
 	quietly mount "$disk" $folder
@@ -74,6 +82,7 @@ volumes()
 {
 	local config='activation{udev_sync=0 udev_rules=0}'
 	local lvm=(--config "$config" -q -y)
+	wipe /dev/nvme0n1 /dev/nvme2n1
 	quietly vgcreate "${lvm[@]}" gds /dev/nvme0n1 /dev/nvme2n1
 	# The first drive gives 500 MiB only, so that the volume goes on on the second.
 	quietly lvcreate "${lvm[@]}" -l 125 -n linear gds /dev/nvme0n1
@@ -85,6 +94,7 @@ volumes()
 
 array()
 {
+	wipe /dev/nvme0n1 /dev/nvme2n1
 	quietly mdadm --create /dev/md0 --run --force --level=0 --raid-devices=2 --size=2G \
 		/dev/nvme0n1 /dev/nvme2n1
 	read_model "a RAID 0 of two drives" /dev/md0
