@@ -8,7 +8,7 @@ set -euo pipefail
 usage()
 {
     cat <<'END'
-Usage: ./demo.sh [FILE]
+Usage: ./demo.sh [--direct] [FILE]
 
 Installs what is missing, builds, reads FILE into the memory of the first Vulkan
 device, and proves it: every byte is compared with a separate read of the file, and
@@ -19,6 +19,10 @@ from PyPI); where that cannot be had, a file of this machine over 50 MB.
 
 On a machine without a GPU the device is Mesa's lavapipe, which runs on the CPU.
 
+  --direct      by the direct path, in a virtual machine: a copy of FILE lies on an NVMe
+                drive there, and the drive writes it into the device's memory. Builds a
+                kernel with the series of kernel/ once, which takes half an hour on two
+                CPUs, and needs no GPU, no NVMe drive and no kernel of this machine
   --no-install  do not install packages
   -h, --help    this text
 
@@ -27,11 +31,13 @@ END
 }
 
 install=true
+direct=false
 file=
 for argument; do
     case $argument in
     -h | --help) usage; exit 0 ;;
     --no-install) install=false ;;
+    --direct) direct=true ;;
     -?*) usage >&2; exit 2 ;;
     *)
         if [[ -n $file || -z $argument ]]; then usage >&2; exit 2; fi
@@ -53,6 +59,11 @@ if [[ -n $file ]]; then
     [[ -f $file || -b $file ]] || refuse "neither a regular file nor a block device"
     [[ -r $file ]] || refuse "no permission to read it"
     [[ -b $file || -s $file ]] || refuse "is empty: there is nothing to read"
+    if $direct; then
+        [[ -f $file ]] || refuse "a drive of this machine is not in the virtual one; name a file"
+        (($(stat -Lc %s -- "$file") <= 7 << 30)) ||
+            refuse "over 7 GiB, and the drive of the virtual machine holds 8"
+    fi
     file=$(readlink -f -- "$file")
 fi
 
@@ -78,22 +89,47 @@ choose_file()
     fi
 }
 
-if $install; then
-    echo "[1/4] Packages"
-    if [[ -n $(scripts/install-packages --print build demo) ]]; then
-        echo "      installing (about a minute) ..."
-        quietly "$GDS_CACHE/demo-packages.log" scripts/install-packages build demo || exit 1
-    fi
+# step TITLE: says that the next one begins.
+step=0
+step()
+{
+    step=$((step + 1))
+    echo "[$step/$steps] $1"
+}
+
+if $direct; then steps=5 packages=(build demo vm); else steps=4 packages=(build demo); fi
+
+step "Packages"
+if $install && [[ -n $(scripts/install-packages --print "${packages[@]}") ]]; then
+    echo "      installing (about a minute) ..."
+    quietly "$GDS_CACHE/demo-packages.log" scripts/install-packages "${packages[@]}" || exit 1
 fi
 
-echo "[2/4] Build"
+step "Build"
 quietly "$GDS_CACHE/demo-build.log" build_preset release || exit 1
 bench=build-release/bench/gds-bench
 
-echo "[3/4] File"
+if $direct; then
+    step "Kernel and virtual machine"
+    if ! kernel/build --cached >/dev/null; then
+        echo "      building Linux with the series of kernel/, once (half an hour on two CPUs) ..."
+    fi
+    quietly "$GDS_CACHE/demo-kernel.log" kernel/build || exit 1
+    quietly "$GDS_CACHE/demo-root.log" kernel/guest/build-root || exit 1
+fi
+
+step "File"
 [[ -n $file ]] || file=$(choose_file)
 echo "      $file"
 
-echo "[4/4] Read"
+step "Read"
+if $direct; then
+    # In a directory of its own: the file's may be one that hides the machine's when shared.
+    shared=$(mktemp -d "$GDS_CACHE/demo-XXXXXX")
+    trap 'rm -rf "$shared"' EXIT
+    ln -- "$file" "$shared/" 2>/dev/null || cp -- "$file" "$shared/"
+    kernel/vm --share "$shared" -- scripts/demo-direct "$bench" "$shared/${file##*/}"
+    exit
+fi
 scripts/say-device "$bench" vulkan:0
 exec "$bench" read "$file" --device vulkan:0 --verify

@@ -67,6 +67,7 @@ enum status bench_open(struct bench *bench, const struct options *options)
 	if (status == STATUS_OK) {
 		snprintf(bench->name, sizeof(bench->name), "%s",
 			 work_name(&bench->work, text, sizeof(text)));
+		make_one_line(bench->name);
 		status = open_devices(bench);
 	}
 	return status;

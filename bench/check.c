@@ -7,6 +7,7 @@
 #include "proof.h"
 #include "report.h"
 #include "setup.h"
+#include "signals.h"
 #include "sizes.h"
 
 #include <errno.h>
@@ -29,6 +30,7 @@ struct check {
 	char (*names)[sizeof(((struct gds_device_info *)0)->name)];
 	size_t name_count;
 	bool names_backend; /* what comes before the files names a backend, and no file */
+	bool interrupted;   /* a signal came, and was told of */
 	enum status worst;
 };
 
@@ -207,12 +209,16 @@ static void print_view(const struct view *view)
 {
 	const struct gds_explanation *explanation = &view->explanation;
 	char size[SIZE_TEXT_BYTES];
+	char *name = strdup(view->name);
 
-	printf("\n%s (%s) into %s: path %s, lane %s, %s\n", view->name,
+	if (name)
+		make_one_line(name);
+	printf("\n%s (%s) into %s: path %s, lane %s, %s\n", name ? name : "?",
 	       size_format(size, (double)view->bytes), view->device,
 	       gds_path_name((enum gds_path)explanation->path),
 	       gds_lane_name((enum gds_lane)explanation->lane),
 	       explanation->direct ? "O_DIRECT" : "through the page cache");
+	free(name);
 	if (explanation->direct_reason[0])
 		printf("  %s\n", explanation->direct_reason);
 	if (explanation->lane_reason[0])
@@ -331,17 +337,18 @@ static enum status prove(struct check *check, const struct setup *setup, struct 
 	return proof_run(&proof, &check->options, object);
 }
 
-static void file_failed(struct check *check, const char *name, enum status status)
+/* `object` is what has been told of the file, or NULL. */
+static void file_failed(struct check *check, json_t *object, const char *name, enum status status)
 {
-	json_t *object;
-
 	note(check, status);
 	if (!check->report)
 		return;
-	object = json_object();
-	json_put(object, KEY_FILE, json_text(name));
+	if (!object) {
+		object = json_object();
+		json_put(object, KEY_FILE, json_text(name));
+		json_array_append_new(check->files, object);
+	}
 	json_put(object, KEY_ERROR, json_text(fail_message()));
-	json_array_append_new(check->files, object);
 }
 
 static void check_file(struct check *check, const struct setup *setup, struct gds_buffer *buffer,
@@ -350,18 +357,24 @@ static void check_file(struct check *check, const struct setup *setup, struct gd
 	struct view view = { .name = name, .device = setup->info.name };
 	json_t *object = NULL;
 	struct gds_file *file;
-	int error = gds_file_open(&file, name);
 	enum status status;
+	int error;
 
+	if (signals_pending()) {
+		file_failed(check, NULL, name, fail_signal(name));
+		check->interrupted = true;
+		return;
+	}
+	error = gds_file_open(&file, name);
 	if (error) {
-		file_failed(check, name, fail(STATUS_FAILED, "%s", gds_last_error()));
+		file_failed(check, NULL, name, fail(STATUS_FAILED, "%s", gds_last_error()));
 		return;
 	}
 	status = explain(check, setup, file, buffer, &view, &object);
 	if (status == STATUS_OK)
 		status = prove(check, setup, file, &view, object);
 	if (status != STATUS_OK)
-		file_failed(check, name, status);
+		file_failed(check, object, name, status);
 	gds_file_close(file);
 }
 
@@ -397,7 +410,7 @@ static enum status check_device(struct check *check, const char *name)
 		setup_close(&setup);
 		return fail_library(error);
 	}
-	for (size_t i = 0; i < options->file_count; i++)
+	for (size_t i = 0; i < options->file_count && !check->interrupted; i++)
 		check_file(check, &setup, buffer, options->files[i]);
 	if (options->file_count == 0)
 		check_file(check, &setup, buffer, own_executable());
@@ -412,7 +425,7 @@ static void check_devices(struct check *check)
 		note(check, check_device(check, check->options.device));
 		return;
 	}
-	for (size_t i = 0; i < check->name_count; i++)
+	for (size_t i = 0; i < check->name_count && !check->interrupted; i++)
 		note(check, check_device(check, check->names[i]));
 	if (check->name_count == 0)
 		note(check, fail(STATUS_UNAVAILABLE,

@@ -84,7 +84,8 @@ static void print_statuses(void)
 	}
 	print_paragraph("Whatever goes wrong is said in one line on standard error: what failed, "
 			"on what, and what to do. SIGINT, SIGTERM and SIGHUP cancel the reads in "
-			"flight, remove an unfinished output and give status 1.");
+			"flight, remove an unfinished output and give status 1; one that was "
+			"ignored before, as under nohup(1), stays ignored.");
 }
 
 static void print_examples(void)
@@ -140,5 +141,5 @@ void man_print(void)
 			       "way.");
 	print_examples();
 	print_section("SEE ALSO");
-	printf(".BR fio (1)\n");
+	printf(".BR fio (1),\n.BR gds (7)\n");
 }

@@ -54,7 +54,8 @@ static enum status add_directory(struct names *names, const char *directory)
 	const FTSENT *entry;
 	FTS *walk;
 
-	walk = paths[0] ? fts_open(paths, FTS_PHYSICAL | FTS_NOCHDIR, compare) : NULL;
+	walk = paths[0] ? fts_open(paths, FTS_PHYSICAL | FTS_COMFOLLOW | FTS_NOCHDIR, compare)
+			: NULL;
 	if (!walk)
 		status = fail(STATUS_FAILED, "cannot look into: %s: %s: try again", directory,
 			      strerror(errno));
@@ -65,8 +66,8 @@ static enum status add_directory(struct names *names, const char *directory)
 	free(paths[0]);
 	if (status == STATUS_OK && names->count == before)
 		return fail(STATUS_FAILED,
-			    "empty directory: %s: no regular file is in it: name "
-			    "another one",
+			    "empty directory: %s: no regular file is in it, links aside: "
+			    "name another one, or the files",
 			    directory);
 	return status;
 }

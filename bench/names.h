@@ -13,7 +13,10 @@ struct names {
 	size_t room;
 };
 
-/* Symbolic links below a directory are not followed; what is no regular file is left out. */
+/*
+ * An operand may be a symbolic link; those below a directory are not followed. What is no
+ * regular file is left out.
+ */
 enum status names_expand(struct names *names, const char *const *operands, size_t count);
 
 /* Adds the names of `more` at the end. */

@@ -51,7 +51,7 @@ const struct command_spec command_specs[COMMAND_COUNT] = {
 		"read files into the memory of a device",
 		"Reads each file, or a range of it, into the memory of a device and prints which "
 		"path carried how many bytes, how fast, at what cost, and the checksum of what the "
-		"device then holds. A directory stands for all files below it. A range that is larger than the buffer is streamed through it "
+		"device then holds. A directory stands for all files below it, symbolic links aside. A range that is larger than the buffer is streamed through it "
 		"piece by piece. The time is that of the reads alone: allocating and registering "
 		"the buffer, checksums and verification do not count.",
 	},
@@ -59,7 +59,7 @@ const struct command_spec command_specs[COMMAND_COUNT] = {
 		"bench", "FILE...", 0, SIZE_MAX,
 		"measure bandwidth, latency and CPU time",
 		"Keeps a queue of reads full and reports bandwidth, reads per second, latency "
-		"percentiles and CPU time. A directory stands for all files below it. What is read "
+		"percentiles and CPU time. A directory stands for all files below it, symbolic links aside. What is read "
 		"is every block of the files, or random pieces of them (--sample), or what a trace "
 		"names (--trace). Without --runtime or --count every block of the working set is "
 		"read once; with --runtime it is gone round as often as fits.",

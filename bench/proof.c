@@ -10,6 +10,7 @@
 
 #include "report.h"
 #include "setup.h"
+#include "signals.h"
 #include "sizes.h"
 #include "source.h"
 
@@ -221,6 +222,8 @@ static enum status poison(struct run *run, const struct probe *probe, uint32_t *
 		error = copy_differing(run, data, bytes, probe->place + at, OLD);
 		if (!error)
 			error = copy_differing(run, data, bytes, probe->place + at, POISON);
+		if (signals_pending())
+			return fail_signal(run->proof->name);
 	}
 	return error ? fail_library(error) : STATUS_OK;
 }
@@ -310,6 +313,8 @@ static enum status look(struct run *run, struct probe *probe, uint32_t *crc)
 		if (error)
 			return fail_library(error);
 		classify(run, probe, data, bytes);
+		if (signals_pending())
+			return fail_signal(run->proof->name);
 	}
 	error = look_at_guards(run, probe);
 	if (error)

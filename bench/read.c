@@ -403,8 +403,10 @@ static enum status prepare(struct transfer *transfer)
 static enum status read_file(struct job *job, struct file_report *report)
 {
 	struct transfer transfer = { .job = job, .report = report, .output.fd = -1 };
-	enum status status = prepare(&transfer);
+	enum status status;
 
+	/* Not to read what was asked for is a failure, however early the signal came. */
+	status = signals_pending() ? fail_signal(report->name) : prepare(&transfer);
 	if (status == STATUS_OK)
 		status = run_windows(&transfer);
 	if (status == STATUS_OK)
@@ -419,13 +421,16 @@ static enum status read_file(struct job *job, struct file_report *report)
 	return status;
 }
 
-/* One file after the other. One that fails does not keep the next from being read. */
+/*
+ * One file after the other. One that fails does not keep the next from being read,
+ * unless it is a signal that it failed by.
+ */
 static enum status read_files(struct job *job)
 {
-	enum status worst = STATUS_OK, status;
+	enum status worst = STATUS_OK, status = STATUS_OK;
 	size_t count = 0;
 
-	while (count < job->names.count && !signals_pending()) {
+	while (count < job->names.count && (status == STATUS_OK || !signals_pending())) {
 		job->reports[count].name = job->names.list[count];
 		status = read_file(job, &job->reports[count++]);
 		if (worst == STATUS_OK)

@@ -239,12 +239,10 @@ void table_begin(struct table *table, size_t columns)
 
 void table_add(struct table *table, const char *format, ...)
 {
-	char text[1024];
 	va_list args;
+	char *text;
+	int *width;
 
-	va_start(args, format);
-	vsnprintf(text, sizeof(text), format, args);
-	va_end(args);
 	if (table->used == table->room) {
 		size_t room = table->room ? 2 * table->room : 64;
 		char **cells = realloc(table->cells, room * sizeof(*cells));
@@ -254,22 +252,17 @@ void table_add(struct table *table, const char *format, ...)
 		table->cells = cells;
 		table->room = room;
 	}
-	table->cells[table->used++] = strdup(text);
-}
-
-static const char *table_cell(const struct table *table, size_t index)
-{
-	return table->cells[index] ? table->cells[index] : "?";
-}
-
-static int column_width(const struct table *table, size_t column)
-{
-	size_t width = 0;
-
-	for (size_t i = column; i < table->used; i += table->columns)
-		if (strlen(table_cell(table, i)) > width)
-			width = strlen(table_cell(table, i));
-	return (int)width;
+	va_start(args, format);
+	if (vasprintf(&text, format, args) < 0)
+		text = NULL;
+	va_end(args);
+	if (!text)
+		return;
+	make_one_line(text);
+	width = &table->widths[table->used % table->columns];
+	if ((int)strlen(text) > *width)
+		*width = (int)strlen(text);
+	table->cells[table->used++] = text;
 }
 
 void table_print(struct table *table)
@@ -279,10 +272,9 @@ void table_print(struct table *table)
 
 		/* No blanks at the end of a line. */
 		if (last)
-			printf("%s\n", table_cell(table, i));
+			printf("%s\n", table->cells[i]);
 		else
-			printf("%-*s  ", column_width(table, i % table->columns),
-			       table_cell(table, i));
+			printf("%-*s  ", table->widths[i % table->columns], table->cells[i]);
 	}
 	for (size_t i = 0; i < table->used; i++)
 		free(table->cells[i]);

@@ -138,8 +138,11 @@ void path_bytes_format(const uint64_t path_bytes[GDS_PATH_COUNT], char *text, si
  * A table whose columns are as wide as they need to be. Cells are copied; a row
  * is full when TABLE's number of columns have been added.
  */
+#define TABLE_MOST_COLUMNS 10
+
 struct table {
-	size_t columns;
+	size_t columns; /* at most TABLE_MOST_COLUMNS */
+	int widths[TABLE_MOST_COLUMNS];
 	size_t used;
 	size_t room;
 	char **cells;

@@ -12,15 +12,24 @@ static void note(int signal_number)
 	pending = signal_number;
 }
 
+/* What nohup(1), or a shell that runs a job behind, had ignored is ignored on. */
+static void take(int signal_number, const struct sigaction *action)
+{
+	struct sigaction before;
+
+	if (sigaction(signal_number, NULL, &before) == 0 && before.sa_handler != SIG_IGN)
+		sigaction(signal_number, action, NULL);
+}
+
 void signals_install(void)
 {
 	/* No SA_RESTART: a wait must end, so that the run notices. */
 	struct sigaction action = { .sa_handler = note, .sa_flags = (int)SA_RESETHAND };
 
 	sigemptyset(&action.sa_mask);
-	sigaction(SIGINT, &action, NULL);
-	sigaction(SIGTERM, &action, NULL);
-	sigaction(SIGHUP, &action, NULL);
+	take(SIGINT, &action);
+	take(SIGTERM, &action);
+	take(SIGHUP, &action);
 }
 
 int signals_pending(void)

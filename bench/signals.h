@@ -3,7 +3,7 @@
 #ifndef BENCH_SIGNALS_H
 #define BENCH_SIGNALS_H
 
-/* From here on the signals are noted instead of ending the process. */
+/* From here on the signals are noted instead of ending the process, unless they are ignored. */
 void signals_install(void);
 
 /* The signal that asked to stop, or 0. */

@@ -57,7 +57,8 @@ const char *duration_parse(const char *text, uint64_t *nanoseconds)
 	double number, scale;
 	char *end;
 
-	if (!isdigit((unsigned char)text[0]))
+	/* strtod() would take hexadecimal numbers, and words. */
+	if (!isdigit((unsigned char)text[0]) || tolower((unsigned char)text[1]) == 'x')
 		return "not a time: write 10, 10s, 500ms or 2m";
 	number = strtod(text, &end);
 	if (strcmp(end, "") == 0 || strcmp(end, "s") == 0)

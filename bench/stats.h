@@ -39,7 +39,7 @@ struct histogram {
 	uint64_t sum;
 	uint64_t low;
 	uint64_t high;
-	uint32_t buckets[HISTOGRAM_BUCKETS];
+	uint64_t buckets[HISTOGRAM_BUCKETS]; /* a run of hours has more than 32 bits of reads */
 };
 
 void histogram_clear(struct histogram *histogram);

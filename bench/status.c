@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <gds/gds.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -19,15 +20,14 @@ const struct status_spec status_specs[] = {
 };
 const unsigned int status_spec_count = sizeof(status_specs) / sizeof(status_specs[0]);
 
-static char message[1024];
+static char message[2 * PATH_MAX]; /* two names at most, and what is wrong with them */
 
 const char *fail_message(void)
 {
 	return message;
 }
 
-/* File names may hold anything, and the promise is one line. */
-static void make_one_line(char *text)
+void make_one_line(char *text)
 {
 	for (; *text; text++)
 		if ((unsigned char)*text < 0x20 || *text == 0x7f)

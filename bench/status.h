@@ -33,6 +33,9 @@ enum status fail_library(int error);
 /* As above, for a call where every failure means that what was required is not there. */
 enum status fail_unavailable(int error);
 
+/* Names of files may hold anything: makes '?' of what would end the line or move the cursor. */
+void make_one_line(char *text);
+
 /* The last line that fail() printed, without the tool's name. */
 const char *fail_message(void);
 

@@ -85,22 +85,35 @@ static enum status lay_blocks(struct work *work, const struct options *options)
 			    " bytes holds no block of %" PRIu64 ": give a smaller --bs",
 			    work->files[0].name, work->bytes, options->block_bytes);
 	work->reads = blocks;
+	work->files_per_place = (double)work->file_count / (double)blocks;
 	work->most_bytes = options->block_bytes;
 	offsets_begin(&work->offsets, options->direction == DIRECTION_RANDREAD, blocks,
 		      options->block_bytes, options->seed);
 	return STATUS_OK;
 }
 
-/* The file that holds a place of the working set. In order it is mostly the last one. */
+static bool file_holds(const struct work *work, size_t file, uint64_t place)
+{
+	return place >= work->files[file].before &&
+	       (file + 1 == work->file_count || place < work->files[file + 1].before);
+}
+
+/*
+ * The file that holds a place of the working set. In order it is mostly the last one, and
+ * where files are of about one size it is near where it would be if they all were.
+ */
 static size_t find_file(struct work *work, uint64_t place)
 {
 	size_t low = 0;
 	size_t high = work->file_count;
+	size_t guess;
 
-	if (place >= work->files[work->current].before &&
-	    (work->current + 1 == work->file_count ||
-	     place < work->files[work->current + 1].before))
+	if (file_holds(work, work->current, place))
 		return work->current;
+	guess = (size_t)((double)place * work->files_per_place);
+	for (size_t tries = 0; tries < 2 && guess < work->file_count; tries++, guess++)
+		if (file_holds(work, guess, place))
+			return work->current = guess;
 	while (high - low > 1) {
 		size_t middle = low + (high - low) / 2;
 
@@ -153,10 +166,16 @@ static enum status lay_pieces(struct work *work, const struct options *options)
 
 	if (wrong)
 		return fail(STATUS_USAGE, "bad value: --sample %s: %s", options->sample, wrong);
+	if (options->align > work->least_piece)
+		return fail(STATUS_USAGE,
+			    "bad value: --align %" PRIu64 ": pieces of --sample %s can be smaller: "
+			    "align them to less",
+			    options->align, options->sample);
 	for (size_t i = 0; i < work->file_count; i++) {
 		work->files[i].before = work->bytes;
 		work->bytes += work->files[i].bytes;
 	}
+	work->files_per_place = (double)work->file_count / (double)work->bytes;
 	work->piece_unit = options->align;
 	work->most_bytes = work->most_piece;
 	work->reads = work->bytes / ((work->least_piece + work->most_piece) / 2 + 1);
@@ -416,6 +435,11 @@ static enum status check_operands(const struct options *options)
 		return fail(STATUS_USAGE, "too much to read: --trace %s: leave out %s",
 			    options->trace,
 			    options->sample ? "--sample" : "the files, which the trace names");
+	if (options->size != OPTION_UNSET && (options->trace || options->sample))
+		return fail(STATUS_USAGE,
+			    "too much to read: --size: it cuts a working set of blocks: leave it "
+			    "out with --%s",
+			    options->trace ? "trace" : "sample");
 	if (!options->trace && options->file_count == 0)
 		return fail(STATUS_USAGE, "no file: gds-bench bench: give it FILE... or --trace "
 					  "FILE");

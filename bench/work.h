@@ -31,6 +31,7 @@ struct work {
 	size_t file_count;
 	struct offsets offsets; /* blocks, and the generator */
 	size_t current;         /* the file of the last block */
+	double files_per_place; /* places as in `before` of files */
 	uint64_t bytes;         /* of the working set */
 	uint64_t reads;         /* of one pass over it */
 	uint64_t most_bytes;    /* of one read */

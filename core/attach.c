@@ -27,25 +27,27 @@ void attachment_link(struct attachment *attachment, struct gds_reader *reader,
 	attachment->object = object;
 	pthread_mutex_lock(&lists_lock);
 	attachment->object_next = object->attachments;
+	attachment->object_link = &object->attachments;
+	if (attachment->object_next)
+		attachment->object_next->object_link = &attachment->object_next;
 	object->attachments = attachment;
 	attachment->reader_next = reader->attachments;
+	attachment->reader_link = &reader->attachments;
+	if (attachment->reader_next)
+		attachment->reader_next->reader_link = &attachment->reader_next;
 	reader->attachments = attachment;
 	pthread_mutex_unlock(&lists_lock);
 }
 
 void attachment_unlink(struct attachment *attachment)
 {
-	struct attachment **link;
-
 	pthread_mutex_lock(&lists_lock);
-	for (link = &attachment->object->attachments; *link != attachment;
-	     link = &(*link)->object_next)
-		;
-	*link = attachment->object_next;
-	for (link = &attachment->reader->attachments; *link != attachment;
-	     link = &(*link)->reader_next)
-		;
-	*link = attachment->reader_next;
+	*attachment->object_link = attachment->object_next;
+	if (attachment->object_next)
+		attachment->object_next->object_link = attachment->object_link;
+	*attachment->reader_link = attachment->reader_next;
+	if (attachment->reader_next)
+		attachment->reader_next->reader_link = attachment->reader_link;
 	pthread_mutex_unlock(&lists_lock);
 }
 

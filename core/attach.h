@@ -23,7 +23,9 @@ struct attachment {
 	struct gds_reader *reader;
 	struct object *object;
 	struct attachment *object_next;
+	struct attachment **object_link; /* that leads to it: there may be thousands in a list */
 	struct attachment *reader_next;
+	struct attachment **reader_link;
 	/*
 	 * Lets go of the object: waits for what is in flight on it, gives the slots
 	 * back and frees the attachment. Called as the reader's driver.

@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "memory/buffer.h"
+#include "path/hint.h"
 #include "reader.h"
 #include "storage/file.h"
 
@@ -15,6 +16,9 @@
 #include <sys/eventfd.h>
 
 #define FIRST_CAPACITY 16
+
+#define likely(condition)   __builtin_expect(!!(condition), 1)
+#define unlikely(condition) __builtin_expect(!!(condition), 0)
 
 /* Rises with each submission; see file_bytes_since(). */
 static atomic_uint_fast64_t submissions;
@@ -116,8 +120,9 @@ static int check_request(const struct gds_request *request, size_t index)
 	return 0;
 }
 
-static void fill_read(struct read *read, struct gds_batch *batch, struct route *route,
-		      const struct gds_request *request)
+/* For now it is all there, and the next one follows it: see prepare_hold(). */
+static inline void fill_read(struct read *read, struct gds_batch *batch, struct route *route,
+			     const struct gds_request *request, uint32_t next)
 {
 	read->route = route;
 	read->batch = batch;
@@ -125,26 +130,24 @@ static void fill_read(struct read *read, struct gds_batch *batch, struct route *
 	read->offset = request->offset;
 	read->length = request->length;
 	read->buffer_offset = request->buffer_offset;
+	read->short_at = request->length;
 	read->user_data = request->user_data;
 	memset(&read->outcome, 0, sizeof(*read) - offsetof(struct read, outcome));
+	read->next = next;
 }
 
-/* Gives back what the reads from `first` on hold of their routes. */
+/* Gives back the routes of the reads from `first` on. */
 static void put_routes(struct gds_batch *batch, size_t first)
 {
 	struct batch_hold *hold;
-	size_t reads;
 
-	while (batch->hold_count > 0) {
+	for (; batch->hold_count > 0; batch->hold_count--) {
 		hold = &batch->holds[batch->hold_count - 1];
-		if (hold->first + hold->count <= first)
-			break;
-		reads = hold->count;
-		hold->count = hold->first < first ? first - hold->first : 0;
-		route_put(hold->route, reads - hold->count);
-		if (hold->count > 0)
-			break;
-		batch->hold_count--;
+		if (hold->first < first) {
+			hold->count = min_u64(hold->count, first - hold->first);
+			return;
+		}
+		route_put(hold->route);
 	}
 }
 
@@ -164,67 +167,113 @@ static int reserve_hold(struct gds_batch *batch)
 	return 0;
 }
 
-/* Notes that `count` reads, which are the batch's last, hold the route. */
-static void note_hold(struct gds_batch *batch, struct route *route, size_t count)
-{
-	struct batch_hold *last = &batch->holds[batch->hold_count];
-
-	if (batch->hold_count > 0 && last[-1].route == route) {
-		last[-1].count += count;
-		return;
-	}
-	*last = (struct batch_hold){ route, batch->count - count, count };
-	batch->hold_count++;
-}
-
-/* How many requests name the same file and buffer as the first, and lie within both. */
-static size_t fill_streak(struct gds_batch *batch, struct route *route,
-			  const struct gds_request *requests, size_t count)
-{
-	const struct gds_request first = requests[0];
-	const uint64_t bytes = first.buffer->memory->bytes;
-	struct read *reads = batch->reads + batch->count;
-	size_t i = 0;
-
-	while (i < count && requests[i].file == first.file && requests[i].buffer == first.buffer &&
-	       range_fits(requests[i].buffer_offset, requests[i].length, bytes) &&
-	       range_fits(requests[i].offset, requests[i].length, INT64_MAX)) {
-		fill_read(&reads[i], batch, route, &requests[i]);
-		i++;
-	}
-	return i;
-}
-
 /*
- * The requests from `*index` on that name the same file and buffer: they share
- * one look-up of their route.
+ * What requests in a row have in common, at hand while they become reads: see
+ * begin_hold(). The hold is the batch's last.
  */
-static int add_streak(struct gds_batch *batch, const struct gds_request *requests, size_t count,
-		      size_t *index)
-{
-	const struct gds_request *first = &requests[*index];
+struct filling {
+	const struct gds_file *file;
+	const struct gds_buffer *buffer;
+	uint64_t bytes; /* of the buffer */
 	struct route *route;
-	size_t added;
-	int err = check_request(first, *index);
+	struct batch_hold *hold;
+};
 
-	if (!err)
+/* The reads up to `index` belong to the hold. */
+static void end_hold(const struct filling *filling, size_t index)
+{
+	if (filling->hold)
+		filling->hold->count = index - filling->hold->first;
+}
+
+/* The batch's hold of the route from `index` on, for which there is room. */
+static struct batch_hold *hold_route(struct gds_batch *batch, struct route *route, size_t index)
+{
+	struct batch_hold *hold = &batch->holds[batch->hold_count];
+
+	/* Reads may come one by one. */
+	if (batch->hold_count > 0 && hold[-1].route == route)
+		return hold - 1;
+	route_hold(route);
+	*hold = (struct batch_hold){ .route = route, .first = index };
+	batch->hold_count++;
+	return hold;
+}
+
+/* Finds the route of a request, whose file or buffer are others than before. */
+static int begin_hold(struct gds_batch *batch, struct filling *filling,
+		      const struct gds_request *request, size_t index)
+{
+	struct gds_reader *reader = batch->reader;
+	struct batch_hold *hold;
+	struct route *route;
+	int err;
+
+	end_hold(filling, index);
+	if (unlikely(batch->hold_count == batch->hold_capacity)) {
 		err = reserve_hold(batch);
-	if (!err)
-		err = route_get(batch->reader, first->file, first->buffer, batch->path, &route);
-	if (err)
-		return err;
-	added = fill_streak(batch, route, first, count - *index);
-	route_hold(route, added - 1); /* route_get() gave the first */
-	batch->count += added;
-	note_hold(batch, route, added);
-	*index += added;
+		if (err)
+			return err;
+	}
+	route = route_hinted(reader, request->file, request->buffer, batch->path);
+	if (likely(route != NULL)) {
+		hold = hold_route(batch, route, index);
+	} else {
+		err = route_get(reader, request->file, request->buffer, batch->path, &route);
+		if (err)
+			return err;
+		hold = hold_route(batch, route, index);
+		route_put(route);
+	}
+	*filling = (struct filling){
+		.file = request->file,
+		.buffer = request->buffer,
+		.bytes = request->buffer->memory->bytes,
+		.route = route,
+		.hold = hold,
+	};
 	return 0;
+}
+
+/* Makes reads of the requests. Those in a row that name the same file and buffer share a hold. */
+static int fill_reads(struct gds_batch *batch, const struct gds_request *requests, size_t count)
+{
+	const struct gds_request *requests_end = requests + count;
+	const struct gds_request *request = requests;
+	struct filling filling = { 0 };
+	uint32_t next = (uint32_t)batch->count;
+	struct read *read = &batch->reads[batch->count];
+	uint64_t end;
+	int err = 0;
+
+	for (; request < requests_end; request++, read++) {
+		if (unlikely(request->file != filling.file || request->buffer != filling.buffer)) {
+			err = request->file && request->buffer
+				      ? begin_hold(batch, &filling, request, next)
+				      : -EINVAL;
+			if (err)
+				break;
+		}
+		end = request->offset + request->length;
+		if (!range_fits(request->buffer_offset, request->length, filling.bytes) ||
+		    (int64_t)(request->offset | end) < 0)
+			break;
+		fill_read(read, batch, filling.route, request, ++next);
+		if (end > filling.hold->end)
+			filling.hold->end = end;
+		if (request->length == 0)
+			filling.hold->empties = true;
+	}
+	end_hold(&filling, next);
+	batch->count = next;
+	if (request < requests_end && (!err || err == -EINVAL))
+		return check_request(request, (size_t)(request - requests)) ?: err;
+	return err;
 }
 
 ssize_t gds_batch_add(struct gds_batch *batch, const struct gds_request *requests, size_t count)
 {
 	size_t before;
-	size_t index = 0;
 	int err;
 
 	if (!batch || (!requests && count))
@@ -237,8 +286,8 @@ ssize_t gds_batch_add(struct gds_batch *batch, const struct gds_request *request
 				       "reset it first");
 	before = batch->count;
 	err = reserve(batch, before + count);
-	while (!err && index < count)
-		err = add_streak(batch, requests, count, &index);
+	if (!err)
+		err = fill_reads(batch, requests, count);
 	if (err) {
 		put_routes(batch, before);
 		batch->count = before;
@@ -284,9 +333,10 @@ static void end_at_once(struct gds_batch *batch, struct read *read, uint64_t now
 }
 
 /* The reads in a row that name a file which cannot be read. Returns how many there are to do. */
-static size_t fail_hold(struct gds_batch *batch, const struct batch_hold *hold, int error,
-			uint64_t now_ns)
+static ssize_t fail_hold(struct gds_batch *batch, const struct batch_hold *hold, int error)
 {
+	const uint64_t now_ns = clock_now_ns();
+
 	for (size_t i = 0; i < hold->count; i++) {
 		struct read *read = &batch->reads[hold->first + i];
 
@@ -298,14 +348,15 @@ static size_t fail_hold(struct gds_batch *batch, const struct batch_hold *hold, 
 }
 
 /* Cuts reads of one file to its size, and puts those that are not empty into the run. */
-static size_t prepare_hold(struct gds_batch *batch, const struct batch_hold *hold,
-			   struct schedule_run *run, uint64_t file_bytes, uint64_t now_ns)
+static ssize_t cut_hold(struct gds_batch *batch, const struct batch_hold *hold,
+			struct schedule_run *run, uint64_t file_bytes)
 {
+	const uint64_t now_ns = clock_now_ns();
 	struct schedule_list list = schedule_list_of(run);
 	struct read *read = &batch->reads[hold->first];
 	struct read *end = read + hold->count;
 	uint32_t index = (uint32_t)hold->first;
-	size_t open = 0;
+	ssize_t open = 0;
 
 	for (; read < end; read++, index++) {
 		if (read->offset >= file_bytes)
@@ -324,32 +375,55 @@ static size_t prepare_hold(struct gds_batch *batch, const struct batch_hold *hol
 	return open;
 }
 
+/*
+ * Puts the reads of one file into the run of its device. Those that lie within the file
+ * are in order as they are, however many. A size that is known serves for them: had the
+ * file become shorter since, the storage would say so. Returns how many there are to do.
+ */
+static ssize_t prepare_hold(struct gds_batch *batch, const struct batch_hold *hold, uint64_t stamp)
+{
+	const struct reader_file *file = hold->route->file;
+	struct schedule_run *run;
+	int64_t file_bytes;
+
+	if (!file)
+		return fail_hold(batch, hold, -EBADF);
+	file_bytes = (int64_t)file_bytes_known(file->file);
+	if (hold->end > (uint64_t)file_bytes)
+		file_bytes = file_bytes_since(file->file, stamp);
+	if (file_bytes < 0)
+		return fail_hold(batch, hold, (int)file_bytes);
+	run = run_on(batch, file->queue);
+	if (!run)
+		return gds_fail_errno(ENOMEM, "cannot submit a batch");
+	if (hold->empties || hold->end > (uint64_t)file_bytes)
+		return cut_hold(batch, hold, run, (uint64_t)file_bytes);
+	schedule_run_append(run, (uint32_t)hold->first, (uint32_t)hold->count);
+	return (ssize_t)hold->count;
+}
+
 /* Sorts the reads by the devices that they are on. Returns how many there are to do. */
 static ssize_t prepare_reads(struct gds_batch *batch)
 {
 	const uint64_t stamp = atomic_fetch_add(&submissions, 1) + 1;
-	const uint64_t now_ns = clock_now_ns();
 	struct counters *counters = &batch->reader->counters;
 	size_t open = 0;
+	uint64_t now_ns;
+	ssize_t added;
 
 	batch->failures = 0;
 	batch->run_count = 0;
-	batch->expires_ns =
-		batch->deadline_ns > UINT64_MAX - now_ns ? UINT64_MAX : now_ns + batch->deadline_ns;
+	if (batch->deadline_ns) {
+		now_ns = clock_now_ns();
+		batch->expires_ns = batch->deadline_ns > UINT64_MAX - now_ns
+					    ? UINT64_MAX
+					    : now_ns + batch->deadline_ns;
+	}
 	for (size_t i = 0; i < batch->hold_count; i++) {
-		const struct batch_hold *hold = &batch->holds[i];
-		const struct reader_file *file = hold->route->file;
-		int64_t file_bytes = file ? file_bytes_since(file->file, stamp) : -EBADF;
-		struct schedule_run *run;
-
-		if (file_bytes < 0) {
-			open += fail_hold(batch, hold, (int)file_bytes, now_ns);
-			continue;
-		}
-		run = run_on(batch, file->queue);
-		if (!run)
-			return gds_fail_errno(ENOMEM, "cannot submit a batch");
-		open += prepare_hold(batch, hold, run, (uint64_t)file_bytes, now_ns);
+		added = prepare_hold(batch, &batch->holds[i], stamp);
+		if (added < 0)
+			return added;
+		open += (size_t)added;
 	}
 	if (batch->count > open) {
 		atomic_fetch_add(&counters->reads_at_once, batch->count - open);

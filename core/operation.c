@@ -16,6 +16,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/probe.h"
+#include "lane/ring.h"
 #include "memory/buffer.h"
 #include "reader.h"
 #include "storage/file.h"
@@ -25,7 +26,8 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-#define REAP_AT_ONCE 64
+/* Reads that are taken from the scheduler at once. */
+#define STREAK_MOST 32
 
 #define likely(condition)   __builtin_expect(!!(condition), 1)
 #define unlikely(condition) __builtin_expect(!!(condition), 0)
@@ -53,6 +55,7 @@ int operations_open(struct gds_reader *reader)
 		reader->ops[i].next = reader->free_ops;
 		reader->free_ops = &reader->ops[i];
 	}
+	reader->free_count = (uint32_t)count;
 	reader->held_last = &reader->held_first;
 	return 0;
 }
@@ -63,21 +66,6 @@ void operations_close(struct gds_reader *reader)
 }
 
 /* ---- The end of reads and operations ---- */
-
-/* So that GPU work which is submitted from now on sees the bytes. */
-static int make_visible(struct read *read)
-{
-	/* A buffer that was closed was drained before: reads end with it open. */
-	struct backend_memory *memory = read->route->buffer->buffer->memory;
-	const struct backend_ops *ops = memory->device->ops;
-	int err = 0;
-
-	if (read->outcome.path_bytes[GDS_PATH_MAPPED - 1] && memory->needs_publish)
-		err = ops->publish(memory, read->buffer_offset, read->length);
-	if (!err && read->outcome.path_bytes[GDS_PATH_DMABUF - 1] && ops->acquire)
-		err = ops->acquire(memory, read->buffer_offset, read->length);
-	return err;
-}
 
 static struct reader_queue *queue_of(const struct op *op)
 {
@@ -127,10 +115,9 @@ static inline void count_read(struct gds_reader *reader, const struct read *read
 			    reader->now_ns - read->outcome.issued_ns);
 }
 
-static void finish_read(struct gds_reader *reader, struct read *read)
+/* Only when this is over may anyone be told that the read is done. */
+static void end_read(struct gds_reader *reader, struct read *read)
 {
-	if (!read->error)
-		read->error = (int16_t)make_visible(read);
 	count_read(reader, read, read->route->file->queue);
 	if (read->error)
 		count_failure(reader, read);
@@ -150,6 +137,92 @@ static void fail_read(struct read *read, int error, uint64_t offset, uint32_t le
 	read->error = (int16_t)error;
 	read->outcome.error_offset = offset;
 	read->error_length = length;
+}
+
+/* A buffer that was closed was drained before: reads end with it open. */
+static struct backend_memory *memory_of(const struct read *read)
+{
+	return read->route->buffer->buffer->memory;
+}
+
+/* What came through the memory's mapping by the CPU. */
+static int publish(const struct read *read)
+{
+	struct backend_memory *memory = memory_of(read);
+
+	if (!read->outcome.path_bytes[GDS_PATH_MAPPED - 1] || !memory->needs_publish)
+		return 0;
+	return memory->device->ops->publish(memory, read->buffer_offset, read->length);
+}
+
+/* A drive wrote it, past the CPU. */
+static bool needs_acquire(const struct read *read)
+{
+	return read->outcome.path_bytes[GDS_PATH_DMABUF - 1] &&
+	       memory_of(read)->device->ops->acquire;
+}
+
+static bool same_slice(const struct read *a, const struct read *b)
+{
+	uint64_t slice_bytes = memory_of(a)->slice_bytes;
+
+	return memory_of(a) == memory_of(b) &&
+	       a->buffer_offset / slice_bytes == b->buffer_offset / slice_bytes;
+}
+
+/*
+ * Ends the first of the reads that have arrived, and with it those that begin in the
+ * same slice: drivers do whole slices, or more, at once.
+ */
+static void end_slice(struct gds_reader *reader)
+{
+	struct read *together[ARRIVALS_AT_ONCE];
+	struct read *first = reader->arrived[0];
+	struct backend_memory *memory = memory_of(first);
+	size_t count = 0, left = 0;
+	uint64_t begin = UINT64_MAX, end = 0;
+	int err;
+
+	for (size_t i = 0; i < reader->arrived_count; i++) {
+		struct read *read = reader->arrived[i];
+
+		if (!same_slice(first, read)) {
+			reader->arrived[left++] = read;
+			continue;
+		}
+		together[count++] = read;
+		begin = min_u64(begin, read->buffer_offset);
+		end = max_u64(end, read_place_end(read));
+	}
+	reader->arrived_count = left;
+	err = memory->device->ops->acquire(memory, begin, end - begin);
+	for (size_t i = 0; i < count; i++) {
+		if (err)
+			fail_read(together[i], err, together[i]->offset, 0);
+		end_read(reader, together[i]);
+	}
+}
+
+void operations_show(struct gds_reader *reader)
+{
+	while (reader->arrived_count)
+		end_slice(reader);
+}
+
+/* Sees to it that GPU work which is submitted from the read's end on sees its bytes. */
+static void finish_read(struct gds_reader *reader, struct read *read)
+{
+	int err = read->error ? 0 : publish(read);
+
+	if (err)
+		fail_read(read, err, read->offset, 0);
+	if (read->error || !needs_acquire(read)) {
+		end_read(reader, read);
+		return;
+	}
+	reader->arrived[reader->arrived_count++] = read;
+	if (reader->arrived_count == ARRIVALS_AT_ONCE)
+		operations_show(reader);
 }
 
 /* The operation has nothing left to do for the read. */
@@ -178,13 +251,14 @@ static void release_op(struct gds_reader *reader, struct op *op)
 		leave_read(reader, op);
 	op->next = reader->free_ops;
 	reader->free_ops = op;
+	reader->free_count++;
 	let_go(reader, op->read);
 }
 
 /* ---- Into the lane ---- */
 
-/* The read of an operation straight into host pages: by far the most, so in line. */
-static inline struct lane_read mapped_read(const struct op *op)
+/* The read of an operation straight into host pages. */
+static struct lane_read mapped_read(const struct op *op)
 {
 	const struct route *route = op->read->route;
 
@@ -206,7 +280,8 @@ static void queue_op(struct gds_reader *reader, struct op *op, const struct lane
 	GDS_PROBE5(op_issue, op, op->read, op->io.offset, op->io.length, op->path);
 	if (unlikely(reader->tells))
 		tell_queued(reader, op);
-	reader->lane->ops->queue(reader->lane, lane_read);
+	reader->queued++;
+	lane_queue(reader->lane, lane_read);
 }
 
 /* Puts what of the operation is not there after `got` wanted bytes back to its rest. */
@@ -462,10 +537,45 @@ static void fill_op(struct op *op)
 /* An operation of which no more is set than goes well with it. */
 static void fill_plain_op(struct op *op)
 {
+	const struct read *read = op->read;
+
+	op->io = (struct plan_op){
+		.offset = read->offset,
+		.place = read->buffer_offset,
+		.length = (uint32_t)read->length,
+		.wanted = (uint32_t)read->length,
+	};
 	op->reads = 1;
 	op->charged = op->io.length;
 	op->path = GDS_PATH_MAPPED;
 	fill_op(op);
+}
+
+/*
+ * Starts a read as an operation straight into host pages. No more of that is set than
+ * goes well with it: see fill_plain_op().
+ */
+static inline void start_plain(struct gds_reader *reader, struct lane *lane, struct op *op,
+			       struct read *read)
+{
+	const struct route *route = read->route;
+	const struct lane_read lane_read = {
+		.token = (uintptr_t)op,
+		.offset = read->offset,
+		.address = route->host + read->buffer_offset,
+		.length = (uint32_t)read->length,
+		.file = route->file->slot,
+		.buffer = route->buffer->slots[read->buffer_offset / SLICE_BYTES],
+	};
+
+	read->outcome.issued_ns = reader->now_ns;
+	read->first_path = GDS_PATH_MAPPED;
+	op->io.length = lane_read.length;
+	op->read = read;
+	op->plain = true;
+	op->in_lane = true;
+	op->file_slot = lane_read.file;
+	lane_queue(lane, &lane_read);
 }
 
 /*
@@ -474,54 +584,46 @@ static void fill_plain_op(struct op *op)
  */
 static uint32_t issue_streak(struct gds_reader *reader, struct reader_queue *queue, uint32_t most)
 {
-	struct schedule_streak begun;
-	struct schedule_streak streak;
-	struct lane_read lane_read;
-	struct read *read;
-	struct op *op;
+	struct read *reads[STREAK_MOST];
+	struct lane *lane = reader->lane;
+	struct op *op = reader->free_ops;
+	struct schedule_run *run;
+	uint32_t count;
 
-	if (!scheduler_begin(&reader->scheduler, &queue->schedule, most, &begun))
+	most = (uint32_t)min_u64(min_u64(most, reader->free_count), STREAK_MOST);
+	count = scheduler_take(&reader->scheduler, &queue->schedule, most, reads, &run);
+	if (count == 0)
 		return 0;
-	streak = begun; /* no call sees this one, so that it stays in registers */
-	while ((op = reader->free_ops) != NULL && (read = schedule_whole(&streak)) != NULL) {
-		reader->free_ops = op->next;
-		read->outcome.issued_ns = reader->now_ns;
-		read->first_path = GDS_PATH_MAPPED;
-		op->io = (struct plan_op){
-			.offset = read->offset,
-			.place = read->buffer_offset,
-			.length = (uint32_t)read->length,
-			.wanted = (uint32_t)read->length,
-		};
-		op->run = streak.run;
-		op->read = read;
-		op->plain = true;
-		op->in_lane = true;
-		lane_read = mapped_read(op);
-		op->file_slot = lane_read.file;
-		reader->lane->ops->queue(reader->lane, &lane_read);
+	for (uint32_t i = 0; i < count; i++, op = op->next) {
+		op->run = run;
+		start_plain(reader, lane, op, reads[i]);
 	}
-	begun = streak;
-	counter_add(&queue->counters.operations, begun.taken);
-	scheduler_end(&reader->scheduler, &begun);
-	return begun.taken;
+	reader->free_ops = op;
+	reader->free_count -= count;
+	reader->queued += count;
+	counter_add(&queue->counters.operations, count);
+	return count;
 }
 
 /* Starts operations for one device. Whether there may be more to start. */
 static bool issue_for(struct gds_reader *reader, struct reader_queue *queue, uint32_t most)
 {
+	uint32_t taken;
 	struct op *op;
 
-	for (; most > 0; most--) {
-		if (!queue->starved_first && !reader->watched)
-			most -= issue_streak(reader, queue, most);
+	for (; most > 0; most -= taken) {
 		op = reader->free_ops;
-		if (most == 0)
-			break;
-		if (queue->starved_first || !op ||
-		    !scheduler_next(&reader->scheduler, &queue->schedule, &op->scheduled))
+		if (!schedule_may_issue(&reader->scheduler, &queue->schedule) ||
+		    queue->starved_first || !op)
+			return false;
+		taken = reader->watched ? 0 : issue_streak(reader, queue, most);
+		if (taken > 0)
+			continue;
+		taken = 1;
+		if (!scheduler_next(&reader->scheduler, &queue->schedule, &op->scheduled))
 			return false;
 		reader->free_ops = op->next;
+		reader->free_count--;
 		fill_op(op);
 		note_issued(reader, op);
 		if (unlikely(!start_op(reader, op)))
@@ -534,6 +636,7 @@ void operations_issue(struct gds_reader *reader)
 {
 	struct reader_queue *queue = reader->queues;
 	uint32_t most = queue && queue->next ? TURN_OPERATIONS : UINT32_MAX;
+	uint32_t before = reader->queued;
 	bool more;
 
 	scheduler_share(&reader->scheduler);
@@ -544,6 +647,8 @@ void operations_issue(struct gds_reader *reader)
 		for (queue = reader->queues; queue; queue = queue->next)
 			more |= issue_for(reader, queue, most);
 	} while (more);
+	if (reader->queued == before)
+		return;
 	if (reader->scheduler.in_flight >
 	    atomic_load_explicit(&reader->counters.in_flight_peak, memory_order_relaxed))
 		atomic_store_explicit(&reader->counters.in_flight_peak, reader->scheduler.in_flight,
@@ -601,12 +706,21 @@ static void credit(struct gds_reader *reader, struct op *op, uint32_t got)
 	op->read->outcome.path_bytes[op->path - 1] += end - place;
 }
 
-/* The file ends at this place of the buffer: what follows will not come. */
+/*
+ * The file ends at this place of the buffer: what follows will not come. Its size is
+ * not what it was known to be, and is looked up for the reads that come; what is left
+ * of a drive that was unplugged has none.
+ */
 static void end_short(struct gds_reader *reader, struct op *op, uint64_t place)
 {
+	int64_t file_bytes = gds_file_bytes(op->read->route->file->file);
 	struct read *read = op->read;
 	uint64_t there;
 
+	if (file_bytes < 0) {
+		fail_reads(reader, op, (int)file_bytes);
+		return;
+	}
 	for (uint32_t i = 0; i < op->reads; i++, read = &op->run->reads[read->next]) {
 		there = place > read->buffer_offset ? place - read->buffer_offset : 0;
 		read->short_at = min_u64(read->short_at, there);
@@ -812,9 +926,9 @@ static void finish_landing(struct gds_reader *reader, struct op *op, int result)
 		continue_op(reader, op); /* with those of its reads that have not failed */
 		return;
 	}
-	if (proof && proof->state == PROOF_FAILED) {
+	if (proof && proof->state != PROOF_PASSED) {
 		return_to_rest(op, 0);
-		continue_op(reader, op); /* by another path */
+		continue_op(reader, op); /* by another path, or to be proven again */
 		return;
 	}
 	op->arrived = (uint32_t)result;
@@ -930,6 +1044,7 @@ static void count_landed(struct gds_reader *reader, struct landed *landed)
 		return;
 	queue = (struct reader_queue *)run->device;
 	schedule_run_landed(&reader->scheduler, run, landed->reads, landed->bytes);
+	reader->free_count += landed->reads;
 	counter_add(&counters->path_bytes[GDS_PATH_MAPPED], landed->bytes);
 	counter_add(&counters->class_reads[run->class], landed->reads);
 	counter_add(&counters->class_bytes[run->class], landed->bytes);
@@ -986,17 +1101,16 @@ static void land_all(struct gds_reader *reader, const struct lane_completion *co
 
 size_t operations_reap(struct gds_reader *reader)
 {
-	struct lane_completion completions[REAP_AT_ONCE];
+	const struct lane_completion *completions;
 	size_t total = 0;
 	size_t count;
 
-	do {
-		count = reader->lane->ops->reap(reader->lane, completions, REAP_AT_ONCE);
-		if (count && total == 0)
+	while ((count = reader->lane->ops->reap(reader->lane, &completions)) > 0) {
+		if (total == 0)
 			reader->now_ns = clock_now_ns();
 		land_all(reader, completions, count);
 		total += count;
-	} while (count == REAP_AT_ONCE);
+	}
 	settle_held(reader);
 
 	if (total)

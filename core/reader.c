@@ -5,6 +5,7 @@
 #include "base/bits.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/fork.h"
 #include "base/log.h"
 #include "base/probe.h"
 #include "lane/dmabuf.h"
@@ -119,23 +120,11 @@ static int fill_options(struct gds_reader_options *full, const struct gds_reader
 
 /* ---- Fork ---- */
 
-static atomic_uint fork_generation;
-
-static void count_fork(void)
-{
-	atomic_fetch_add(&fork_generation, 1);
-}
-
-static void watch_forks(void)
-{
-	pthread_atfork(NULL, NULL, count_fork);
-}
-
 int reader_check(struct gds_reader *reader, const char *call)
 {
 	if (!reader)
 		return gds_fail(EINVAL, "%s: reader must not be NULL", call);
-	if (reader->fork_generation != atomic_load_explicit(&fork_generation, memory_order_relaxed))
+	if (reader->fork_generation != fork_count())
 		return gds_fail(EPERM,
 				"%s: this reader was opened before fork(); open another one in "
 				"the child",
@@ -168,12 +157,21 @@ static void tell_sleepers(struct gds_reader *reader)
 		pthread_cond_broadcast(&reader->changed);
 }
 
+/*
+ * Lock held, but not meanwhile: what the caller knew may have changed. The lane stays
+ * until the last waker is through with it.
+ */
 static void wake_driver(struct gds_reader *reader)
 {
 	if (!reader->asleep)
 		return;
 	reader->asleep = false;
+	reader->wakers++;
+	reader_unlock(reader);
 	reader->lane->ops->wake(reader->lane);
+	reader_lock(reader);
+	if (--reader->wakers == 0 && reader->closed)
+		tell_sleepers(reader);
 }
 
 /* Becomes the driver, ahead of threads that drive while they wait. Lock held. */
@@ -181,8 +179,10 @@ static void claim(struct gds_reader *reader)
 {
 	reader->claims++;
 	while (reader->driving) {
-		wake_driver(reader);
-		sleep_until(reader, UINT64_MAX);
+		if (reader->asleep)
+			wake_driver(reader);
+		else
+			sleep_until(reader, UINT64_MAX);
 	}
 	reader->claims--;
 	reader->driving = true;
@@ -260,6 +260,7 @@ static bool take_inbox(struct gds_reader *reader, bool sleep)
 	cancels = list_cancels(reader);
 	sleep = sleep && !reader->commands && !reader->claims;
 	reader->asleep = sleep;
+	reader->alone = !reader->sleepers;
 	reader_unlock(reader);
 
 	for (; batch; batch = next) {
@@ -301,6 +302,13 @@ static bool serves_event_loop(const struct gds_reader *reader)
 	return reader->notify && !(reader->options.flags & GDS_READER_PROGRESS_THREAD);
 }
 
+static int enter_lane(struct gds_reader *reader, uint64_t wait_ns, uint32_t gather)
+{
+	reader->queued = 0;
+	reader->put_off = 0;
+	return reader->lane->ops->enter(reader->lane, wait_ns, gather);
+}
+
 /*
  * An event loop comes again when the lane tells of completions. So what this turn
  * made room for must be in the lane before it ends; and since no descriptor tells
@@ -309,17 +317,32 @@ static bool serves_event_loop(const struct gds_reader *reader)
 static void hand_over_rest(struct gds_reader *reader)
 {
 	operations_issue(reader);
-	reader->lane->ops->enter(reader->lane, 0);
+	enter_lane(reader, 0, 1);
 	if (operations_copying(reader) || reader->held_first)
 		eventfd_write(reader->eventfd, 1);
 }
 
-int reader_drive(struct gds_reader *reader, uint64_t wait_ns)
+/*
+ * How many completions are worth waiting for at once: no more than a batch that is
+ * waited for lacks, and one where other threads wait for others.
+ */
+static uint32_t completions_to_gather(const struct gds_reader *reader)
 {
-	bool copying;
-	size_t landed;
-	int err;
+	const struct gds_batch *batch = reader->awaited;
+	uint32_t gather;
 
+	if (!reader->alone)
+		return 1;
+	gather = scheduler_gather(&reader->scheduler);
+	if (batch)
+		gather = (uint32_t)min_u64(
+			gather, atomic_load_explicit(&batch->open, memory_order_relaxed));
+	return gather;
+}
+
+/* The first half of a turn. Returns how long it may sleep: at most `wait_ns`. */
+static uint64_t begin_turn(struct gds_reader *reader, uint64_t wait_ns)
+{
 	if (!take_inbox(reader, wait_ns > 0))
 		wait_ns = 0;
 	reader->now_ns = clock_now_ns();
@@ -328,26 +351,67 @@ int reader_drive(struct gds_reader *reader, uint64_t wait_ns)
 	deadlines_check(reader);
 	operations_issue(reader);
 	if (reader->completed)
-		wait_ns = 0;
+		return 0;
 	if (wait_ns && reader->next_deadline_ns != UINT64_MAX)
 		wait_ns = min_u64(wait_ns, reader->next_deadline_ns - reader->now_ns);
-	wait_ns = operations_patience(reader, wait_ns);
+	return operations_patience(reader, wait_ns);
+}
+
+static int finish_turn(struct gds_reader *reader, uint64_t wait_ns)
+{
+	bool copying;
+	size_t landed;
+	int err;
 
 	if (reader->active && reader->staying)
 		below_take_leases(reader);
 	/* Copies are short, and the lane goes on meanwhile: wait for them first. */
 	copying = operations_copying(reader);
-	err = reader->lane->ops->enter(reader->lane, copying ? 0 : wait_ns);
+	if (copying)
+		err = enter_lane(reader, 0, 1);
+	else
+		err = enter_lane(reader, wait_ns, wait_ns ? completions_to_gather(reader) : 1);
 	landed = operations_reap(reader);
 	if (copying || operations_copying(reader))
 		operations_copied(reader, landed ? 0 : min_u64(wait_ns, COPY_WAIT_NS));
+	operations_show(reader);
 	if (serves_event_loop(reader))
 		hand_over_rest(reader);
-	operations_count(reader);
+	if (landed)
+		operations_count(reader);
 	if (reader->active)
 		below_give_leases(reader, !reader->staying);
 	complete_batches(reader);
 	return err;
+}
+
+int reader_drive(struct gds_reader *reader, uint64_t wait_ns)
+{
+	return finish_turn(reader, begin_turn(reader, wait_ns));
+}
+
+/*
+ * Whether the lane need not be entered for what was just submitted. While many more
+ * operations are in flight a few may wait for one another, and for a later call: a
+ * system call for each of many small batches would cost more than their reads.
+ */
+static bool can_put_off(struct gds_reader *reader)
+{
+	uint32_t gather;
+
+	if (reader->completed || reader->notify || reader->active)
+		return false;
+	gather = scheduler_gather(&reader->scheduler);
+	return reader->queued < gather && ++reader->put_off < gather;
+}
+
+/* A turn for what was submitted, or the first half of one. */
+static void drive_submitted(struct gds_reader *reader)
+{
+	uint64_t wait_ns = begin_turn(reader, 0);
+
+	if (!can_put_off(reader))
+		finish_turn(reader, wait_ns);
 }
 
 static bool run_commands(struct gds_reader *reader)
@@ -395,7 +459,9 @@ int reader_wait(struct gds_reader *reader, struct gds_batch *batch, uint64_t dea
 		if (now_ns >= deadline_ns)
 			err = -ETIMEDOUT;
 		reader->staying = true;
+		reader->awaited = batch;
 		err = reader_drive(reader, err ? 0 : deadline_ns - now_ns) ?: err;
+		reader->awaited = NULL;
 		reader->staying = false;
 		if (reader->active && (err || atomic_load(&batch->open) == 0))
 			below_give_leases(reader, true);
@@ -408,8 +474,8 @@ int reader_wait(struct gds_reader *reader, struct gds_batch *batch, uint64_t dea
 	return err;
 }
 
-/* Drives one turn, if no one else does. */
-static void nudge(struct gds_reader *reader)
+/* Drives one turn, if no one else does; no more of one than there is need for. */
+static void nudge(struct gds_reader *reader, bool submitted)
 {
 	reader_lock(reader);
 	/* A batch may outlive its reader, whose lane is gone by then. */
@@ -424,7 +490,10 @@ static void nudge(struct gds_reader *reader)
 	}
 	reader->driving = true;
 	reader_unlock(reader);
-	reader_drive(reader, 0);
+	if (submitted)
+		drive_submitted(reader);
+	else
+		reader_drive(reader, 0);
 	reader_lock(reader);
 	stop_driving(reader);
 	reader_unlock(reader);
@@ -432,7 +501,7 @@ static void nudge(struct gds_reader *reader)
 
 void reader_poll(struct gds_reader *reader)
 {
-	nudge(reader);
+	nudge(reader, false);
 }
 
 bool reader_closed(struct gds_reader *reader)
@@ -460,7 +529,7 @@ int reader_submit(struct gds_reader *reader, struct gds_batch *batch)
 	reader_unlock(reader);
 	if (closed)
 		return gds_fail(ESHUTDOWN, "gds_batch_submit: the batch's reader was closed");
-	nudge(reader);
+	nudge(reader, true);
 	return 0;
 }
 
@@ -472,7 +541,7 @@ void reader_cancel(struct gds_reader *reader, struct gds_batch *batch)
 		reader->cancels = true;
 	}
 	reader_unlock(reader);
-	nudge(reader);
+	nudge(reader, false);
 }
 
 static bool any_in_flight_uses(struct gds_reader *reader, const struct attachment *attachment)
@@ -602,7 +671,6 @@ static uint32_t lane_depth(uint32_t queue_depth)
 int reader_open(struct gds_reader **reader_out, const struct gds_reader_options *options,
 		const struct lane_ops *uring)
 {
-	static pthread_once_t once = PTHREAD_ONCE_INIT;
 	struct gds_reader_options full;
 	struct gds_reader *reader;
 	int err;
@@ -612,13 +680,12 @@ int reader_open(struct gds_reader **reader_out, const struct gds_reader_options 
 	err = fill_options(&full, options);
 	if (err)
 		return err;
-	pthread_once(&once, watch_forks);
 	reader = calloc(1, sizeof(*reader));
 	if (!reader)
 		return gds_fail_errno(ENOMEM, "cannot open a reader");
 	reader->references = 1;
 	reader->options = full;
-	reader->fork_generation = atomic_load(&fork_generation);
+	reader->fork_generation = fork_count();
 	for (int size = 0; size < STAGING_SIZES; size++)
 		reader->staging_slots[size] = LANE_NO_BUFFER;
 	init_sync(reader);
@@ -678,6 +745,14 @@ static int wind_up(struct gds_reader *reader, void *argument)
 	return 0;
 }
 
+static void wait_for_wakers(struct gds_reader *reader)
+{
+	reader_lock(reader);
+	while (reader->wakers)
+		sleep_until(reader, UINT64_MAX);
+	reader_unlock(reader);
+}
+
 /* Whoever came too late for the progress thread finds nothing left to detach. */
 static void end_progress(struct gds_reader *reader)
 {
@@ -700,6 +775,7 @@ void gds_reader_close(struct gds_reader *reader)
 	if (reader->lane) {
 		reader_run(reader, wind_up, NULL);
 		end_progress(reader);
+		wait_for_wakers(reader);
 		reader->lane->ops->close(reader->lane);
 	}
 	operations_close(reader);

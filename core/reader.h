@@ -59,6 +59,9 @@ struct op {
 	bool apart; /* it has failed for several reads together: now each is tried alone */
 };
 
+/* Reads that are made visible to a device's work together, at most. */
+#define ARRIVALS_AT_ONCE 64
+
 /* What a reader keeps for a device of storage, as long as it is open. */
 struct reader_queue {
 	struct schedule_device schedule; /* first: the scheduler hands it back */
@@ -92,8 +95,10 @@ struct gds_batch {
 	struct schedule_run only; /* where one is enough */
 	struct batch_hold {
 		struct route *route;
-		size_t first; /* of the reads in a row that have this route, and hold it */
+		size_t first; /* of the reads in a row that have this route */
 		size_t count;
+		uint64_t end; /* in the file, of the read that reaches the furthest */
+		bool empties; /* there are reads of nothing */
 	} * holds;
 	size_t hold_count;
 	size_t hold_capacity;
@@ -183,6 +188,7 @@ struct gds_reader {
 	struct op *ops;
 	size_t op_count; /* as many as may be in the lane, or have a chunk that is copied from */
 	struct op *free_ops;
+	uint32_t free_count;
 	struct reader_queue *queues; /* others read the list, under the lock */
 	struct gds_batch *timed;     /* batches in flight that have a deadline */
 	uint64_t next_deadline_ns;   /* no later than the first of them; UINT64_MAX: none */
@@ -192,8 +198,15 @@ struct gds_reader {
 	uint32_t held_count;
 	uint64_t held_since_ns; /* the first of them */
 	uint64_t checks;        /* times that this was looked at */
-	bool staying;           /* the thread that drives will go on until something is complete */
-	struct reader_file *active; /* files that are read from below */
+	/* Complete, but that the device's work is to see what they brought: see operation.c. */
+	struct read *arrived[ARRIVALS_AT_ONCE];
+	size_t arrived_count; /* 0 between turns */
+	bool staying;         /* the thread that drives will go on until something is complete */
+	bool alone;           /* no other thread waits for what it drives */
+	const struct gds_batch *awaited; /* what it waits for, or NULL */
+	uint32_t queued;                 /* operations that the lane has, and the kernel has not */
+	uint32_t put_off;                /* submissions since the lane was entered */
+	struct reader_file *active;      /* files that are read from below */
 	struct reader_volumes *volumes;
 	struct reader_target *targets; /* below files */
 	struct dmabuf_map *maps;
@@ -215,6 +228,7 @@ struct gds_reader {
 	pthread_cond_t changed;
 	unsigned sleepers; /* threads that wait for `changed` */
 	unsigned claims;   /* threads that want to drive, ahead of those who wait */
+	unsigned wakers;   /* threads that wake the driver, without the lock */
 	bool driving;
 	bool asleep; /* the driver waits in the lane, and may need wake() */
 	bool closed;
@@ -336,6 +350,11 @@ uint64_t operations_patience(const struct gds_reader *reader, uint64_t wait_ns);
 /* Sees to finished copies, waiting for the next one for at most `wait_ns`. */
 void operations_copied(struct gds_reader *reader, uint64_t wait_ns);
 bool operations_copying(const struct gds_reader *reader);
+/*
+ * Makes what arrived in this turn visible to the devices' work, once for each slice of a
+ * buffer, and ends the reads that waited for that.
+ */
+void operations_show(struct gds_reader *reader);
 /*
  * Gives up the batch's reads that are not done: they end with `error` when the storage
  * has let go of their memory. Returns how many of them wait for that.

@@ -251,6 +251,10 @@ static int run(struct gds_reader *reader, struct gds_device *device, const char 
 	if (check(bytes))
 		goto out;
 	read.length = (uint64_t)bytes < most ? (uint64_t)bytes : most;
+	if (read.length == 0) {
+		fprintf(stderr, "custom-backend: %s is empty: there is nothing to read\n", path);
+		goto out;
+	}
 	if (check(gds_buffer_alloc(&read.buffer, device, read.length, 0)) ||
 	    check(gds_read(reader, &read, &result)))
 		goto out;
@@ -261,20 +265,29 @@ out:
 	return err;
 }
 
+/* A number of bytes, at least one; 0 where the text is none. */
+static uint64_t parse_bytes(const char *text)
+{
+	char *end;
+	const unsigned long long bytes = strtoull(text, &end, 10);
+
+	return text[0] >= '0' && text[0] <= '9' && *end == '\0' ? bytes : 0;
+}
+
 int main(int argc, char **argv)
 {
+	const uint64_t most = argc == 4 ? parse_bytes(argv[3]) : UINT64_MAX;
 	struct gds_reader *reader = NULL;
 	struct gds_device *device = NULL;
 	int err;
 
-	if (argc < 3 || argc > 4) {
+	if (argc < 3 || argc > 4 || most == 0) {
 		fputs("Usage: custom-backend memfd|memfd:card FILE [MOST BYTES]\n", stderr);
 		return 2;
 	}
 	err = check(gds_backend_register(&memfd_backend)) ||
 	      check(gds_device_list(say_device, NULL)) || check(gds_reader_open(&reader, NULL)) ||
-	      check(gds_device_open(&device, argv[1])) ||
-	      run(reader, device, argv[2], argc == 4 ? strtoull(argv[3], NULL, 10) : UINT64_MAX);
+	      check(gds_device_open(&device, argv[1])) || run(reader, device, argv[2], most);
 	gds_device_close(device);
 	gds_reader_close(reader);
 	return err ? 1 : 0;

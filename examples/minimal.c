@@ -17,9 +17,10 @@ int main(int argc, char **argv)
 	if (failed)
 		fprintf(stderr, "minimal: %s\n", argc == 2 ? gds_last_error() : "name a file");
 	else
-		printf("%lld bytes arrived, %llu of them by the path mapped\n",
-		       (long long)result.bytes,
-		       (unsigned long long)result.path_bytes[GDS_PATH_MAPPED]);
+		printf("%lld bytes arrived\n", (long long)result.bytes);
+	for (int path = 1; path < GDS_PATH_COUNT && !failed; path++)
+		printf("%llu by the path %s\n", (unsigned long long)result.path_bytes[path],
+		       gds_path_name((enum gds_path)path));
 	gds_file_close(read.file);
 	gds_buffer_free(read.buffer);
 	gds_device_close(device);

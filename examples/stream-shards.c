@@ -208,7 +208,7 @@ static void close_stages(struct stage stages[BUFFERS])
 
 int main(int argc, char **argv)
 {
-	const bool has_device = argc > 2 && strcmp(argv[1], "--device") == 0;
+	const bool has_device = argc > 1 && strcmp(argv[1], "--device") == 0;
 	const int first = has_device ? 3 : 1;
 	/* Reads go on while this thread is busy with the device. */
 	const struct gds_reader_options options = { .size = sizeof(options),

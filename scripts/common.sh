@@ -13,13 +13,13 @@ fail()
 }
 
 # quietly LOG COMMAND...: runs it with its output in LOG, and shows the end of that
-# only if it fails.
+# only if it fails; 77 says that it could not run.
 quietly()
 {
     local log=$1 status=0
     shift
     "$@" >"$log" 2>&1 </dev/null || status=$?
-    if [[ $status -ne 0 ]]; then
+    if [[ $status -ne 0 && $status -ne 77 ]]; then
         echo "Failed with status $status: $*" >&2
         echo "The end of its output (all of it: $log):" >&2
         tail -n 60 "$log" >&2

@@ -18,6 +18,7 @@
 	X(cuDeviceGetCount, "cuDeviceGetCount", (int *count))                                      \
 	X(cuDeviceGet, "cuDeviceGet", (CUdevice * device, int ordinal))                            \
 	X(cuDeviceGetName, "cuDeviceGetName", (char *name, int length, CUdevice device))           \
+	X(cuDeviceGetPCIBusId, "cuDeviceGetPCIBusId", (char *id, int length, CUdevice device))     \
 	X(cuDeviceTotalMem, "cuDeviceTotalMem_v2", (size_t * bytes, CUdevice device))              \
 	X(cuDeviceGetAttribute, "cuDeviceGetAttribute",                                            \
 	  (int *value, CUdevice_attribute attribute, CUdevice device))                             \

@@ -31,11 +31,7 @@ void cuda_staging_detach(struct backend_staging *base)
 
 	/* Only copies that failed may be under way. */
 	pthread_mutex_lock(&device->lock);
-	for (struct cuda_queue *queue = device->queues; queue; queue = queue->next)
-		if (cuda_enter(device, queue->context) == 0) {
-			cuda_queue_drain(device, queue);
-			cuda_leave();
-		}
+	cuda_settle(device);
 	pthread_mutex_unlock(&device->lock);
 	cuda_pin_put(staging->pin);
 	free(staging);
@@ -70,11 +66,8 @@ static int put_copies(struct cuda_device *device, struct cuda_queue *queue,
 		mine++;
 		result = put_copy(queue, &copies[i]);
 	}
-	if (result != CUDA_SUCCESS) {
-		/* Before the message: its staging memory is used again after an error. */
-		cuda_queue_drain(device, queue);
+	if (result != CUDA_SUCCESS)
 		return cuda_fail(result, "%s: cannot copy", device->label);
-	}
 	return mine ? cuda_queue_mark(device, queue, ticket) : 0;
 }
 
@@ -85,20 +78,6 @@ static bool has_copies(const struct cuda_queue *queue, const struct backend_copy
 		if (to_cuda_memory(copies[i].memory)->queue == queue)
 			return true;
 	return false;
-}
-
-/* Waits for copies to other queues that were started before one failed. */
-static void drain_all(struct cuda_device *device)
-{
-	char message[GDS_ERROR_BYTES];
-
-	gds_text_set(message, sizeof(message), "%s", gds_last_error());
-	for (struct cuda_queue *queue = device->queues; queue; queue = queue->next)
-		if (cuda_enter(device, queue->context) == 0) {
-			cuda_queue_drain(device, queue);
-			cuda_leave();
-		}
-	gds_fail(0, "%s", message);
 }
 
 int cuda_copy(struct backend_device *base, const struct backend_copy *copies, size_t count,
@@ -118,8 +97,9 @@ int cuda_copy(struct backend_device *base, const struct backend_copy *copies, si
 		err = put_copies(device, queue, copies, count, ticket);
 		cuda_leave();
 	}
-	if (err && device->queues->next)
-		drain_all(device);
+	/* Some may have been started, whose staging memory is used again after an error. */
+	if (err)
+		cuda_settle(device);
 	pthread_mutex_unlock(&device->lock);
 	return err;
 }

@@ -33,6 +33,15 @@ static void read_driver_version(char *version, int size)
 	fclose(file);
 }
 
+/* As in sysfs, where hexadecimal digits are small; empty where the driver does not tell. */
+static void read_pci_address(CUdevice handle, char *address, int size)
+{
+	if (cuda.cuDeviceGetPCIBusId(address, size, handle) != CUDA_SUCCESS)
+		address[0] = '\0';
+	for (; *address; address++)
+		*address = (char)tolower((unsigned char)*address);
+}
+
 static void fill_info(CUdevice handle, int ordinal, struct gds_device_info *info)
 {
 	char driver[64];
@@ -51,6 +60,7 @@ static void fill_info(CUdevice handle, int ordinal, struct gds_device_info *info
 	if (cuda.cuDeviceTotalMem(&bytes, handle) != CUDA_SUCCESS)
 		bytes = 0;
 	info->memory_bytes = bytes;
+	read_pci_address(handle, info->pci, sizeof(info->pci));
 	info->unified = cuda_attribute(handle, CU_DEVICE_ATTRIBUTE_INTEGRATED) > 0;
 }
 

@@ -145,8 +145,13 @@ void cuda_queue_put(struct cuda_device *device, struct cuda_queue *queue);
 /* Waits until all that was given to the queue is done, in the context. */
 int cuda_queue_drain(const struct cuda_device *device, const struct cuda_queue *queue);
 /*
+ * Waits until all queues are done, under device->lock, and keeps the thread's message,
+ * which says what came first.
+ */
+void cuda_settle(struct cuda_device *device);
+/*
  * Gives what was put in the queue since the last one a ticket; in the context, under
- * device->lock. On an error that work has been waited for.
+ * device->lock.
  */
 int cuda_queue_mark(struct cuda_device *device, struct cuda_queue *queue, uint64_t *ticket);
 int cuda_copied(struct backend_device *device, uint64_t ticket, uint64_t timeout_ns,

@@ -135,6 +135,21 @@ int cuda_queue_drain(const struct cuda_device *device, const struct cuda_queue *
 	return -EIO;
 }
 
+void cuda_settle(struct cuda_device *device)
+{
+	char message[GDS_ERROR_BYTES];
+
+	gds_text_set(message, sizeof(message), "%s", gds_last_error());
+	for (struct cuda_queue *queue = device->queues; queue; queue = queue->next) {
+		const bool entered = cuda_enter(device, queue->context) == 0;
+
+		cuda_queue_drain(device, queue);
+		if (entered)
+			cuda_leave();
+	}
+	gds_fail(0, "%s", message);
+}
+
 /* ---- Tickets ---- */
 
 /* Waits for the oldest frame and takes it out of the ring. */
@@ -167,16 +182,6 @@ static int record_frame(struct cuda_device *device, struct cuda_queue *queue,
 	return 0;
 }
 
-/* Keeps the thread's message, which says what came first. */
-static void settle(const struct cuda_device *device, const struct cuda_queue *queue)
-{
-	char message[GDS_ERROR_BYTES];
-
-	gds_text_set(message, sizeof(message), "%s", gds_last_error());
-	cuda_queue_drain(device, queue);
-	gds_fail(0, "%s", message);
-}
-
 int cuda_queue_mark(struct cuda_device *device, struct cuda_queue *queue, uint64_t *ticket)
 {
 	struct cuda_frame *frame;
@@ -187,9 +192,7 @@ int cuda_queue_mark(struct cuda_device *device, struct cuda_queue *queue, uint64
 	frame = &queue->frames[(queue->first + queue->count) % CUDA_FRAMES_MAX];
 	if (!err)
 		err = record_frame(device, queue, frame);
-	if (err)
-		settle(device, queue);
-	else
+	if (!err)
 		*ticket = frame->ticket;
 	return err;
 }
@@ -208,10 +211,8 @@ static int poll_queue(const struct cuda_device *device, struct cuda_queue *queue
 	}
 	if (result == CUDA_SUCCESS || result == CUDA_ERROR_NOT_READY)
 		return 0;
-	cuda_fail(result, "%s: its copies failed", device->label);
-	/* Their staging memory is used again from now on. */
-	settle(device, queue);
 	queue->count = 0;
+	cuda_fail(result, "%s: its copies failed", device->label);
 	return -EIO;
 }
 
@@ -233,6 +234,9 @@ static int poll_queues(struct cuda_device *device, uint64_t *done)
 		if (queue->count)
 			*done = min_u64(*done, queue->frames[queue->first].ticket - 1);
 	}
+	/* The staging memory of all copies, in whatever queue, is used again from now on. */
+	if (err)
+		cuda_settle(device);
 	pthread_mutex_unlock(&device->lock);
 	return err ? -EIO : 0;
 }

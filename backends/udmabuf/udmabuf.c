@@ -139,16 +139,29 @@ static int udmabuf_admit(struct dmabuf_device *base, uint64_t bytes)
 
 /*
  * Huge pages are taken from their pool now: a pool that runs dry later would end
- * the process with SIGBUS.
+ * the process with SIGBUS. To clear many takes long, and a signal interrupts it.
  */
+static int take_huge_pages(const struct udmabuf_device *device, int memfd, uint64_t bytes)
+{
+	int failed;
+
+	do
+		failed = fallocate(memfd, 0, 0, (off_t)bytes);
+	while (failed && errno == EINTR);
+	if (!failed)
+		return 0;
+	if (errno == ENOSPC || errno == ENOMEM)
+		return no_huge_pages(&device->base, bytes);
+	return gds_fail_errno(errno, "device %s: cannot take %" PRIu64 " bytes of huge pages",
+			      device->base.name, bytes);
+}
+
 static int fill_memfd(struct udmabuf_device *device, int memfd, uint64_t bytes)
 {
 	if (ftruncate(memfd, (off_t)bytes) || fcntl(memfd, F_ADD_SEALS, F_SEAL_SHRINK))
 		return gds_fail_errno(errno, "device %s: cannot size a memfd to %" PRIu64 " bytes",
 				      device->base.name, bytes);
-	if (device->huge && fallocate(memfd, 0, 0, (off_t)bytes))
-		return no_huge_pages(&device->base, bytes);
-	return 0;
+	return device->huge ? take_huge_pages(device, memfd, bytes) : 0;
 }
 
 static int make_memfd(struct udmabuf_device *device, uint64_t bytes)

@@ -256,11 +256,9 @@ static int find_exporter(int fd, char *name, size_t size)
 	return name[0] ? 0 : -EINVAL;
 }
 
-static int check_import(struct vulkan_device *device, int fd, uint64_t offset, uint64_t bytes,
-			uint64_t *dmabuf_bytes)
+static int check_device(const struct vulkan_device *device)
 {
 	const struct vulkan_physical *physical = &device->physical;
-	off_t end;
 
 	if (!physical->external_memory_dma_buf)
 		return gds_fail(ENOTSUP, "%s: no dma-buf can be imported: %s", device->label,
@@ -268,7 +266,14 @@ static int check_import(struct vulkan_device *device, int fd, uint64_t offset, u
 	if (!(physical->dma_buf_features & VK_EXTERNAL_MEMORY_FEATURE_IMPORTABLE_BIT))
 		return gds_fail(ENOTSUP, "%s: its driver does not import dma-bufs as buffers",
 				device->label);
-	end = lseek(fd, 0, SEEK_END);
+	return 0;
+}
+
+static int check_range(struct vulkan_device *device, int fd, uint64_t offset, uint64_t bytes,
+		       uint64_t *dmabuf_bytes)
+{
+	const off_t end = lseek(fd, 0, SEEK_END);
+
 	if (end < 0)
 		return gds_fail_errno(errno, "%s: cannot tell the size of the dma-buf",
 				      device->label);
@@ -314,12 +319,15 @@ int vulkan_import_dmabuf(struct backend_device *base, int fd, uint64_t offset, u
 	struct vulkan_memory *memory;
 	uint64_t dmabuf_bytes = 0;
 	char exporter[40];
-	int err = check_import(device, fd, offset, bytes, &dmabuf_bytes);
+	int err = check_device(device);
 
 	if (err)
 		return err;
 	if (find_exporter(fd, exporter, sizeof(exporter)))
 		return gds_fail(EINVAL, "%s: file descriptor %d is no dma-buf", device->label, fd);
+	err = check_range(device, fd, offset, bytes, &dmabuf_bytes);
+	if (err)
+		return err;
 	memory = vulkan_memory_new(device, bytes, bytes);
 	if (!memory)
 		return gds_fail_errno(ENOMEM, "%s: cannot import a dma-buf", device->label);

@@ -6,10 +6,12 @@
 #ifndef GDS_BASE_ERROR_H
 #define GDS_BASE_ERROR_H
 
+#include <limits.h>
 #include <stdarg.h>
 #include <stddef.h>
 
-#define GDS_ERROR_BYTES 512
+/* A message names a file, by a path of whatever length, and then says what is wrong with it. */
+#define GDS_ERROR_BYTES (PATH_MAX + 512)
 
 /* Keeps the thread's message and returns -error, for `return gds_fail(EINVAL, ...)`. */
 int gds_fail(int error, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/log.h"
 
+#include "base/error.h"
+
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -56,7 +58,7 @@ bool gds_log_takes(enum gds_log_level level)
 
 void gds_log(enum gds_log_level level, const char *format, ...)
 {
-	char line[1024];
+	char line[GDS_ERROR_BYTES];
 	va_list args;
 
 	if ((int)level > current_threshold())

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 /* struct io_uring_rsrc_update2, whose second word released headers reserve. */
@@ -88,6 +89,8 @@ int dmabuf_register(int ring_fd, enum dmabuf_shape shape, uint32_t slot, int tar
 		.target_fd = target,
 	};
 
+	if (!dmabuf_kernel_speaks(shape))
+		return -ENOSYS;
 	switch (shape) {
 	case DMABUF_DESCRIPTORS:
 		return update_slot(ring_fd, slot, UPDATE_DESCRIPTORS, &descriptor);
@@ -98,31 +101,70 @@ int dmabuf_register(int ring_fd, enum dmabuf_shape shape, uint32_t slot, int tar
 	}
 }
 
-static enum dmabuf_shape kernel_shape;
+/* What the running kernel speaks. */
+struct spoken {
+	bool descriptors;
+	bool pairs;
+};
 
-static void probe(void)
+/* A kernel answers -EINVAL to a shape that it does not know. */
+static int judge_answer(int err, bool *speaks)
+{
+	*speaks = err == 0;
+	return err == -EINVAL ? 0 : err;
+}
+
+static int probe(struct spoken *spoken)
 {
 	struct io_uring_rsrc_register table = { .nr = 1, .flags = IORING_RSRC_REGISTER_SPARSE };
 	struct io_uring ring;
+	int err = io_uring_queue_init(1, &ring, 0);
 
-	if (io_uring_queue_init(1, &ring, 0))
-		return;
-	if (io_uring_register((unsigned int)ring.ring_fd, IORING_REGISTER_BUFFERS2, &table,
-			      sizeof(table)) == 0) {
-		if (empty_descriptor(ring.ring_fd, 0) == 0)
-			kernel_shape = DMABUF_DESCRIPTORS;
-		else if (update_pair(ring.ring_fd, 0, -1, -1) == 0)
-			kernel_shape = DMABUF_PAIRS;
-	}
+	if (err)
+		return err;
+	err = io_uring_register((unsigned int)ring.ring_fd, IORING_REGISTER_BUFFERS2, &table,
+				sizeof(table));
+	if (!err)
+		err = judge_answer(empty_descriptor(ring.ring_fd, 0), &spoken->descriptors);
+	if (!err)
+		err = judge_answer(update_pair(ring.ring_fd, 0, -1, -1), &spoken->pairs);
 	io_uring_queue_exit(&ring);
+	return err;
+}
+
+/* Only an answer is kept: that descriptors or memory are short now says nothing of later. */
+static struct spoken ask_kernel(void)
+{
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+	static struct spoken answer;
+	static bool answered;
+	struct spoken spoken = { false, false };
+
+	pthread_mutex_lock(&lock);
+	if (!answered && probe(&spoken) == 0) {
+		answer = spoken;
+		answered = true;
+	}
+	spoken = answer;
+	pthread_mutex_unlock(&lock);
+	return spoken;
 }
 
 enum dmabuf_shape dmabuf_kernel_shape(void)
 {
-	static pthread_once_t once = PTHREAD_ONCE_INIT;
+	struct spoken spoken = ask_kernel();
 
-	pthread_once(&once, probe);
-	return kernel_shape;
+	if (spoken.descriptors)
+		return DMABUF_DESCRIPTORS;
+	return spoken.pairs ? DMABUF_PAIRS : DMABUF_NONE;
+}
+
+bool dmabuf_kernel_speaks(enum dmabuf_shape shape)
+{
+	struct spoken spoken = ask_kernel();
+
+	return shape == DMABUF_DESCRIPTORS ? spoken.descriptors
+					   : shape == DMABUF_PAIRS && spoken.pairs;
 }
 
 const char *dmabuf_shape_name(enum dmabuf_shape shape)

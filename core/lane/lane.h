@@ -18,6 +18,8 @@
 #define LANE_WAIT_FOREVER UINT64_MAX
 #define LANE_NO_BUFFER    UINT32_MAX
 #define LANE_TOKEN_MAX    (UINT64_MAX - 2) /* the last two are the lane's own */
+/* For how long enter() waits for more completions than one, when it is asked to. */
+#define LANE_GATHER_NS (50 * UINT64_C(1000))
 
 enum lane_flag {
 	LANE_SINGLE_THREAD = 1u << 0,
@@ -51,7 +53,8 @@ struct lane_read {
  */
 struct lane_completion {
 	uint64_t token;
-	int32_t result; /* bytes, or a negative errno */
+	int32_t result;  /* bytes, or a negative errno */
+	uint32_t unused; /* so that io_uring's can be looked at where they are */
 };
 
 struct lane {
@@ -60,6 +63,7 @@ struct lane {
 	 * What this lane lacks on this kernel, in words; "" if nothing. Set by open.
 	 */
 	char reason[256];
+	struct lane_ring *ring; /* that reads are queued in; NULL: ask the lane */
 };
 
 struct lane_ops {
@@ -92,19 +96,27 @@ struct lane_ops {
 	 */
 	int (*dmabuf_add)(struct lane *lane, int fd, int dmabuf, uint32_t *buffer);
 
-	/* Queues a read without a system call. There is room for `depth` in flight. */
+	/*
+	 * Queues a read without a system call. There is room for `depth` in flight.
+	 * See lane_queue() of lane/ring.h.
+	 */
 	void (*queue)(struct lane *lane, const struct lane_read *read);
 
 	/*
 	 * Hands over what is queued, and waits until a completion can be reaped, for
-	 * at most `wait_ns` (0: not at all), or until wake(). Returns 0, also when
-	 * the time is over; -EINTR when a signal came. After any other error no
-	 * read will complete any more.
+	 * at most `wait_ns` (0: not at all), or until wake(). Where `gather` is more
+	 * than 1 it may wait for that many, no longer than LANE_GATHER_NS, and be as
+	 * late in seeing wake(). Returns 0, also when the time is over; -EINTR when a
+	 * signal came. After any other error no read will complete any more.
 	 */
-	int (*enter)(struct lane *lane, uint64_t wait_ns);
+	int (*enter)(struct lane *lane, uint64_t wait_ns, uint32_t gather);
 
-	/* Takes up to `room` completions. Returns how many. */
-	size_t (*reap)(struct lane *lane, struct lane_completion *completions, size_t room);
+	/*
+	 * Takes some completions, fewer than there are where they do not lie in a row.
+	 * They can be looked at until the next enter() or reap(). Returns how many; 0
+	 * where there is none.
+	 */
+	size_t (*reap)(struct lane *lane, const struct lane_completion **completions);
 
 	/* Asks for a read in flight to be given up. It still completes, either way. */
 	void (*cancel)(struct lane *lane, uint64_t token);

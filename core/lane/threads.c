@@ -11,6 +11,7 @@
  * condition variable: a signal has to end the wait, and wake() has to be legal in
  * a signal handler.
  */
+#include "base/bits.h"
 #include "base/error.h"
 #include "lane/deadline.h"
 #include "lane/lane.h"
@@ -88,7 +89,7 @@ static void finish(struct threads_lane *lane, uint64_t token, int32_t result)
 
 	pthread_mutex_lock(&lane->lock);
 	assert(lane->finished - lane->reaped <= lane->mask);
-	lane->done[lane->finished++ & lane->mask] = (struct lane_completion){ token, result };
+	lane->done[lane->finished++ & lane->mask] = (struct lane_completion){ token, result, 0 };
 	wake_driver = lane->waiting;
 	lane->waiting = false;
 	notify_fd = lane->notify_fd;
@@ -289,7 +290,7 @@ static int wait_for_doorbell(struct threads_lane *lane, uint64_t wait_ns)
 	return 0;
 }
 
-static int threads_enter(struct lane *base, uint64_t wait_ns)
+static int threads_enter(struct lane *base, uint64_t wait_ns, uint32_t gather)
 {
 	struct threads_lane *lane = to_threads(base);
 	uint64_t deadline;
@@ -306,14 +307,17 @@ static int threads_enter(struct lane *base, uint64_t wait_ns)
 	return ret == -ETIME ? 0 : ret;
 }
 
-static size_t threads_reap(struct lane *base, struct lane_completion *completions, size_t room)
+/* What is reaped is not overwritten before as many reads more have been handed over. */
+static size_t threads_reap(struct lane *base, const struct lane_completion **completions)
 {
 	struct threads_lane *lane = to_threads(base);
-	size_t count = 0;
+	uint32_t first = lane->reaped & lane->mask;
+	uint32_t count;
 
+	*completions = &lane->done[first];
 	pthread_mutex_lock(&lane->lock);
-	while (count < room && lane->reaped != lane->finished)
-		completions[count++] = lane->done[lane->reaped++ & lane->mask];
+	count = (uint32_t)min_u64(lane->finished - lane->reaped, lane->mask + 1 - first);
+	lane->reaped += count;
 	pthread_mutex_unlock(&lane->lock);
 	return count;
 }

@@ -2,11 +2,8 @@
 /*
  * The io_uring lane.
  *
- * liburing sets the ring up. Entries are written and completions taken here, in
- * line: these two run once for each read and are the lane's hot path, about 50
- * instructions together; io_uring_prep_read_fixed() alone would add 20. Fields that
- * no operation here sets (ioprio, personality, and those behind it) are zero from the
- * start and stay so.
+ * liburing sets the ring up. What runs once for each read is in line: entries are
+ * written by lane/ring.h, and completions are looked at where the kernel puts them.
  *
  * With LANE_SINGLE_THREAD the ring has one issuer, which spares the kernel its
  * locking and lets completions wait until that thread asks for them. The ring
@@ -22,10 +19,12 @@
  * wake() writes to an eventfd that the ring polls. A poll and not a read: it
  * leaves nothing in our memory, whenever the kernel drops it after close.
  */
+#include "base/bits.h"
 #include "base/error.h"
 #include "lane/deadline.h"
 #include "lane/dmabuf.h"
 #include "lane/lane.h"
+#include "lane/ring.h"
 #include "lane/uapi.h"
 
 #include <assert.h>
@@ -48,7 +47,6 @@
  */
 #define FILE_SLOTS   1024
 #define BUFFER_SLOTS 4096
-#define FILE_IN_SLOT (1u << 31) /* in the number of a file: a slot, not a descriptor */
 
 /* Entries beside the reads': the poll of the wake eventfd, and cancels. */
 #define SPARE_CANCELS 7
@@ -72,10 +70,8 @@ struct slots {
 struct uring_lane {
 	struct lane base;
 
-	struct io_uring_sqe *sqes;
+	struct lane_ring sq;
 	struct io_uring_cqe *cqes;
-	uint32_t sq_mask;
-	uint32_t sq_tail; /* the kernel sees it at the next enter */
 	uint32_t cq_mask;
 	uint32_t cq_head;
 	uint32_t *sq_khead;
@@ -275,8 +271,9 @@ static int open_ring(struct uring_lane *lane, const struct lane_options *options
 	lane->setup_flags = params.flags;
 	lane->adopted = !(options->flags & LANE_SINGLE_THREAD);
 	lane->enter_fd = fd;
-	lane->sqes = ring->sq.sqes;
-	lane->sq_mask = params.sq_entries - 1;
+	lane->base.ring = &lane->sq;
+	lane->sq.entries = ring->sq.sqes;
+	lane->sq.mask = params.sq_entries - 1;
 	lane->sq_khead = ring->sq.khead;
 	lane->sq_ktail = ring->sq.ktail;
 	lane->sq_kflags = ring->sq.kflags;
@@ -527,33 +524,27 @@ static void uring_buffer_remove(struct lane *base, uint32_t buffer)
 /* Entries that the kernel has not taken yet. Its head moves only inside enter. */
 static uint32_t pending(const struct uring_lane *lane)
 {
-	return lane->sq_tail - *lane->sq_khead;
+	return lane->sq.tail - *lane->sq_khead;
 }
 
 static struct io_uring_sqe *next_sqe(struct uring_lane *lane)
 {
-	assert(pending(lane) <= lane->sq_mask);
-	return &lane->sqes[lane->sq_tail++ & lane->sq_mask];
+	assert(pending(lane) <= lane->sq.mask);
+	return &lane->sq.entries[lane->sq.tail++ & lane->sq.mask];
 }
 
 static void uring_queue(struct lane *base, const struct lane_read *read)
 {
-	struct io_uring_sqe *sqe = next_sqe(to_uring(base));
+	struct uring_lane *lane = to_uring(base);
 
-	if (likely(read->buffer != LANE_NO_BUFFER)) {
-		sqe->opcode = IORING_OP_READ_FIXED;
-		sqe->buf_index = (uint16_t)read->buffer;
-	} else {
-		sqe->opcode = IORING_OP_READ;
-		sqe->buf_index = 0;
-	}
-	sqe->flags = read->file & FILE_IN_SLOT ? IOSQE_FIXED_FILE : 0;
-	sqe->fd = (int32_t)(read->file & ~FILE_IN_SLOT);
-	sqe->off = read->offset;
-	sqe->addr = (uintptr_t)read->address;
-	sqe->len = read->length;
-	sqe->rw_flags = 0;
-	sqe->user_data = read->token;
+	assert(pending(lane) <= lane->sq.mask);
+	lane_ring_put(&lane->sq, read);
+}
+
+/* Gives the kernel back the room of what was reaped: nobody looks at that any more. */
+static void return_reaped(struct uring_lane *lane)
+{
+	io_uring_smp_store_release(lane->cq_khead, lane->cq_head);
 }
 
 /* One system call. Returns what it returns: entries taken, or a negative errno. */
@@ -565,7 +556,7 @@ static int kernel_enter(struct uring_lane *lane, uint32_t submit, uint32_t wait_
 	struct io_uring_getevents_arg argument = { 0 };
 	struct __kernel_timespec timeout;
 
-	io_uring_smp_store_release(lane->sq_ktail, lane->sq_tail);
+	io_uring_smp_store_release(lane->sq_ktail, lane->sq.tail);
 	if (!wait_for || wait_ns == LANE_WAIT_FOREVER)
 		return io_uring_enter2(fd, submit, wait_for, flags, NULL, 0);
 
@@ -630,7 +621,7 @@ static __attribute__((noinline)) void skip_internal(struct uring_lane *lane, uin
 			break;
 		finish_internal(lane, token);
 	}
-	io_uring_smp_store_release(lane->cq_khead, lane->cq_head);
+	return_reaped(lane);
 }
 
 /* Whether a read can be reaped. Sets `had_internal` if completions of our own came first. */
@@ -647,30 +638,35 @@ static inline bool can_reap(struct uring_lane *lane, bool *had_internal)
 	return lane->cq_head != tail;
 }
 
-static size_t uring_reap(struct lane *base, struct lane_completion *completions, size_t room)
+_Static_assert(sizeof(struct lane_completion) == sizeof(struct io_uring_cqe) &&
+		       offsetof(struct lane_completion, token) ==
+			       offsetof(struct io_uring_cqe, user_data) &&
+		       offsetof(struct lane_completion, result) ==
+			       offsetof(struct io_uring_cqe, res),
+	       "completions are looked at where the kernel puts them");
+
+/* Up to the next one of our own, or to the end of the ring's memory. */
+static size_t uring_reap(struct lane *base, const struct lane_completion **completions)
 {
 	struct uring_lane *lane = to_uring(base);
-	const struct lane_completion *end = completions + room;
-	struct lane_completion *next = completions;
-	const struct io_uring_cqe *cqes = lane->cqes;
-	uint32_t tail = io_uring_smp_load_acquire(lane->cq_ktail);
-	uint32_t head = lane->cq_head;
-	uint32_t mask = lane->cq_mask;
-	const struct io_uring_cqe *cqe;
+	bool had_internal = false;
+	const struct lane_completion *first;
+	uint32_t tail;
+	uint32_t most;
+	uint32_t count = 0;
 
-	for (; head != tail && next != end; head++) {
-		cqe = &cqes[head & mask];
-		if (unlikely(cqe->user_data > LANE_TOKEN_MAX)) {
-			finish_internal(lane, cqe->user_data);
-			continue;
-		}
-		next->token = cqe->user_data;
-		next->result = cqe->res;
-		next++;
-	}
-	lane->cq_head = head;
-	io_uring_smp_store_release(lane->cq_khead, head);
-	return (size_t)(next - completions);
+	return_reaped(lane);
+	if (!can_reap(lane, &had_internal))
+		return 0;
+	tail = io_uring_smp_load_acquire(lane->cq_ktail);
+	first = (const struct lane_completion *)&lane->cqes[lane->cq_head & lane->cq_mask];
+	most = (uint32_t)min_u64(tail - lane->cq_head,
+				 lane->cq_mask + 1 - (lane->cq_head & lane->cq_mask));
+	while (count < most && likely(first[count].token <= LANE_TOKEN_MAX))
+		count++;
+	lane->cq_head += count;
+	*completions = first;
+	return count;
 }
 
 /* ---- Waiting ------------------------------------------------------------------- */
@@ -688,10 +684,10 @@ static void arm_wake(struct uring_lane *lane)
 }
 
 /* Submits and waits. Returns what the kernel does, but 0 where it will take more later. */
-static int submit_and_wait(struct uring_lane *lane, uint64_t wait_ns)
+static int submit_and_wait(struct uring_lane *lane, uint64_t wait_ns, uint32_t gather)
 {
 	uint32_t submit = pending(lane);
-	int ret = kernel_enter(lane, submit, 1, wait_ns);
+	int ret = kernel_enter(lane, submit, gather, wait_ns);
 
 	if (starved(ret) || (ret >= 0 && (uint32_t)ret < submit)) {
 		ret = kernel_enter(lane, 0, 1, wait_ns < RETRY_NS ? wait_ns : RETRY_NS);
@@ -708,7 +704,7 @@ static int wait_for_completion(struct uring_lane *lane, uint64_t wait_ns)
 
 	for (;;) {
 		arm_wake(lane);
-		ret = submit_and_wait(lane, wait_ns);
+		ret = submit_and_wait(lane, wait_ns, 1);
 		had_internal = false;
 		if (can_reap(lane, &had_internal) || atomic_load(&lane->woken))
 			return 0;
@@ -726,20 +722,57 @@ static int wait_for_completion(struct uring_lane *lane, uint64_t wait_ns)
 	}
 }
 
-static int uring_enter(struct lane *base, uint64_t wait_ns)
+static bool has_news(struct uring_lane *lane)
 {
-	struct uring_lane *lane = to_uring(base);
 	bool had_internal = false;
+
+	return can_reap(lane, &had_internal) || atomic_load(&lane->woken);
+}
+
+/*
+ * Waits for several completions, but not long. The kernel does not wake the thread for
+ * each of them then, which spares both sides more than the wait costs.
+ */
+static int gather_completions(struct uring_lane *lane, uint32_t gather)
+{
+	uint64_t deadline = deadline_after(LANE_GATHER_NS);
+	int ret;
+
+	arm_wake(lane);
+	ret = submit_and_wait(lane, LANE_GATHER_NS, gather);
+	if (has_news(lane) || ret == -ETIME)
+		return 0;
+	/* As below: the wait ended early, and with nothing to show. */
+	return ret > 0 && deadline_left(deadline) ? -EINTR : ret;
+}
+
+static int wait_for_news(struct uring_lane *lane, uint64_t wait_ns, uint32_t gather)
+{
 	int ret = 0;
 
+	if (gather > 1 && wait_ns > LANE_GATHER_NS) {
+		ret = gather_completions(lane, gather);
+		if (has_news(lane))
+			return 0;
+		wait_ns = wait_ns == LANE_WAIT_FOREVER ? wait_ns : wait_ns - LANE_GATHER_NS;
+	}
+	return ret < 0 ? ret : wait_for_completion(lane, wait_ns);
+}
+
+static int uring_enter(struct lane *base, uint64_t wait_ns, uint32_t gather)
+{
+	struct uring_lane *lane = to_uring(base);
+	int ret = 0;
+
+	return_reaped(lane);
 	if (unlikely(!lane->adopted))
 		ret = adopt(lane);
 	if (ret)
 		return ret;
-	if (!wait_ns || can_reap(lane, &had_internal) || atomic_load(&lane->woken))
+	if (!wait_ns || has_news(lane))
 		ret = hand_over(lane);
 	else
-		ret = wait_for_completion(lane, wait_ns);
+		ret = wait_for_news(lane, wait_ns, gather);
 	if (unlikely(atomic_load_explicit(&lane->woken, memory_order_relaxed)))
 		atomic_store(&lane->woken, false);
 	return ret;

@@ -157,8 +157,9 @@ struct backend_ops {
 	int (*publish)(struct backend_memory *memory, uint64_t offset, uint64_t bytes);
 
 	/*
-	 * Makes what a drive wrote through an exported slice visible to work that is
-	 * submitted from now on. NULL where nothing is to be done.
+	 * Makes what a drive wrote through exported slices visible to work that is
+	 * submitted from now on. The range spans several reads, and what lies between
+	 * them, to which other reads may be under way. NULL where nothing is to be done.
 	 */
 	int (*acquire)(struct backend_memory *memory, uint64_t offset, uint64_t bytes);
 

@@ -34,6 +34,9 @@ int gds_buffer_alloc(struct gds_buffer **buffer, struct gds_device *device, uint
 		return gds_fail(EINVAL, "gds_buffer_alloc: a buffer needs at least 1 byte");
 	if (flags & ~(uint32_t)GDS_BUFFER_HOST)
 		return gds_fail(EINVAL, "gds_buffer_alloc: unknown flags 0x%x", flags);
+	err = device_check(device, "gds_buffer_alloc");
+	if (err)
+		return err;
 	err = device->backend->ops->alloc(device->backend, bytes, flags, &memory);
 	if (err)
 		return err;
@@ -54,6 +57,9 @@ int gds_buffer_import_host(struct gds_buffer **buffer, struct gds_device *device
 				"gds_buffer_import_host: a %s device does not take host memory; "
 				"open device \"host\"",
 				device->backend->ops->name);
+	err = device_check(device, "gds_buffer_import_host");
+	if (err)
+		return err;
 	err = backend_host_import(device->backend, address, bytes, &memory);
 	if (err)
 		return err;
@@ -69,6 +75,9 @@ int gds_buffer_import_vulkan(struct gds_buffer **buffer, struct gds_device *devi
 	if (!buffer || !device || !vulkan || vulkan->size < sizeof(*vulkan))
 		return gds_fail(EINVAL, "gds_buffer_import_vulkan: pass a buffer, a device, and a "
 					"structure whose size is set");
+	err = device_check(device, "gds_buffer_import_vulkan");
+	if (err)
+		return err;
 	err = backend_vulkan_import_buffer(device->backend, vulkan, &memory);
 	if (err)
 		return err;
@@ -84,6 +93,9 @@ int gds_buffer_import_cuda(struct gds_buffer **buffer, struct gds_device *device
 	if (!buffer || !device || !device_pointer || bytes == 0)
 		return gds_fail(EINVAL, "gds_buffer_import_cuda: pass a buffer, a device, a device "
 					"pointer and at least 1 byte");
+	err = device_check(device, "gds_buffer_import_cuda");
+	if (err)
+		return err;
 	err = backend_cuda_import(device->backend, device_pointer, bytes, &memory);
 	if (err)
 		return err;
@@ -104,6 +116,9 @@ int gds_buffer_import_dmabuf(struct gds_buffer **buffer, struct gds_device *devi
 				"gds_buffer_import_dmabuf: a %s device does not take dma-bufs; "
 				"Vulkan devices do",
 				device->backend->ops->name);
+	err = device_check(device, "gds_buffer_import_dmabuf");
+	if (err)
+		return err;
 	err = device->backend->ops->import_dmabuf(device->backend, fd, offset, bytes, &memory);
 	if (err)
 		return err;
@@ -112,7 +127,7 @@ int gds_buffer_import_dmabuf(struct gds_buffer **buffer, struct gds_device *devi
 
 void gds_buffer_free(struct gds_buffer *buffer)
 {
-	if (!buffer)
+	if (!buffer || device_check(buffer->device, "gds_buffer_free"))
 		return;
 	object_detach_all(&buffer->object);
 	buffer->device->backend->ops->free(buffer->memory);
@@ -160,7 +175,7 @@ static int check_range(const char *call, const struct gds_buffer *buffer, const 
 				"%s: %" PRIu64 " bytes at %" PRIu64
 				" lie outside the buffer's %" PRIu64 " bytes",
 				call, bytes, offset, buffer->memory->bytes);
-	return 0;
+	return device_check(buffer->device, call);
 }
 
 int gds_buffer_copy_out(struct gds_buffer *buffer, uint64_t offset, void *data, size_t bytes)

@@ -2,11 +2,30 @@
 #include "memory/device.h"
 
 #include "base/error.h"
+#include "base/fork.h"
 #include "base/log.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+
+struct visitor {
+	int (*visit)(const char *backend, const struct gds_device_info *info, const char *reason,
+		     void *user);
+	void *user;
+};
+
+/* A reason may be the thread's last message, which any call of the visitor's can replace. */
+static int pass_on(const char *backend, const struct gds_device_info *info, const char *reason,
+		   void *user)
+{
+	const struct visitor *visitor = user;
+	char kept[GDS_ERROR_BYTES];
+
+	if (reason)
+		gds_text_set(kept, sizeof(kept), "%s", reason);
+	return visitor->visit(backend, info, reason ? kept : NULL, visitor->user);
+}
 
 int gds_device_list(int (*visit)(const char *backend, const struct gds_device_info *info,
 				 const char *reason, void *user),
@@ -14,14 +33,15 @@ int gds_device_list(int (*visit)(const char *backend, const struct gds_device_in
 {
 	size_t count;
 	const struct backend_ops *const *backends = backend_registry(&count);
+	struct visitor visitor = { visit, user };
 	int result;
 
 	if (!visit)
 		return gds_fail(EINVAL, "gds_device_list: visit must not be NULL");
 	for (size_t i = 0; i < count; i++) {
 		result = backends[i]->list_registered
-				 ? backends[i]->list_registered(backends[i], visit, user)
-				 : backends[i]->list(visit, user);
+				 ? backends[i]->list_registered(backends[i], pass_on, &visitor)
+				 : backends[i]->list(pass_on, &visitor);
 		if (result)
 			return result;
 	}
@@ -71,7 +91,17 @@ static int wrap_device(struct gds_device **device, struct backend_device *backen
 		return gds_fail_errno(ENOMEM, "cannot open a device");
 	}
 	(*device)->backend = backend;
+	(*device)->fork_generation = fork_count();
 	return 0;
+}
+
+int device_check(const struct gds_device *device, const char *call)
+{
+	if (device->fork_generation == fork_count())
+		return 0;
+	return gds_fail(EPERM,
+			"%s: this device was opened before fork(); open another one in the child",
+			call);
 }
 
 int gds_device_open(struct gds_device **device, const char *name)
@@ -111,7 +141,7 @@ void gds_device_close(struct gds_device *device)
 {
 	unsigned buffers;
 
-	if (!device)
+	if (!device || device_check(device, "gds_device_close"))
 		return;
 	buffers = atomic_load(&device->buffers);
 	if (buffers > 0) {
@@ -130,10 +160,14 @@ int gds_device_get_info(struct gds_device *device, struct gds_device_info *info)
 {
 	struct gds_device_info full = { .size = sizeof(full) };
 	size_t size;
+	int err;
 
 	if (!device || !info || info->size < sizeof(info->size))
 		return gds_fail(EINVAL, "gds_device_get_info: pass a device, and a structure "
 					"whose size is set");
+	err = device_check(device, "gds_device_get_info");
+	if (err)
+		return err;
 	device->backend->ops->info(device->backend, &full);
 	size = info->size < sizeof(full) ? info->size : sizeof(full);
 	full.size = size;

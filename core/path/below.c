@@ -58,17 +58,45 @@ static int get_target(struct gds_reader *reader, const struct stack_disk *disk,
 	return make_target(reader, disk, target);
 }
 
+static void close_target(struct gds_reader *reader, struct reader_target *target)
+{
+	struct reader_target **link = &reader->targets;
+
+	while (*link != target)
+		link = &(*link)->next;
+	*link = target->next;
+	dmabuf_maps_close(reader, target, NULL);
+	reader->lane->ops->file_remove(reader->lane, target->slot);
+	close(target->fd);
+	free(target->name);
+	free(target);
+}
+
 void below_close_targets(struct gds_reader *reader)
 {
-	struct reader_target *target;
+	while (reader->targets)
+		close_target(reader, reader->targets);
+}
 
-	while ((target = reader->targets) != NULL) {
-		reader->targets = target->next;
-		dmabuf_maps_close(reader, target, NULL);
-		reader->lane->ops->file_remove(reader->lane, target->slot);
-		close(target->fd);
-		free(target->name);
-		free(target);
+static bool is_target_of_any(const struct gds_reader *reader, const struct reader_target *target)
+{
+	for (const struct reader_volumes *volumes = reader->volumes; volumes;
+	     volumes = volumes->next)
+		for (size_t i = 0; i < STACK_DISKS_MAX; i++)
+			if (volumes->targets[i] == target)
+				return true;
+	return false;
+}
+
+/* A device that takes no dma-bufs is of no use any more, and may have to go: a loop device. */
+static void close_useless_targets(struct gds_reader *reader)
+{
+	struct reader_target *next;
+
+	for (struct reader_target *target = reader->targets; target; target = next) {
+		next = target->next;
+		if (!dmabuf_target_used(reader, target) && !is_target_of_any(reader, target))
+			close_target(reader, target);
 	}
 }
 
@@ -97,6 +125,7 @@ static void close_volumes(struct gds_reader *reader, struct reader_volumes *volu
 	*link = volumes->next;
 	stack_close(volumes->stack);
 	free(volumes);
+	close_useless_targets(reader);
 }
 
 static int open_volumes(struct gds_reader *reader, dev_t device, int fd,
@@ -132,10 +161,15 @@ static int get_volumes(struct gds_reader *reader, const struct gds_file *file,
 	int err;
 
 	for (*volumes = reader->volumes; *volumes; *volumes = (*volumes)->next)
-		if ((*volumes)->stack->device == file->on)
+		if ((*volumes)->stack->device == file->on &&
+		    (*volumes)->of_files == !file->block_device)
 			return 0;
 	err = file->block_device ? 0 : file_map_judge_file_system(file, verdict);
-	return err ? err : open_volumes(reader, file->on, file->fd, volumes, verdict);
+	if (!err)
+		err = open_volumes(reader, file->on, file->fd, volumes, verdict);
+	if (!err)
+		(*volumes)->of_files = !file->block_device;
+	return err;
 }
 
 /* ---- Leases ---- */
@@ -197,6 +231,18 @@ bool below_is(const struct gds_file *file)
 	return !file->block_device || stack_is_volume(file->device);
 }
 
+static int judge_file(const struct gds_file *file, struct gds_path_verdict *verdict)
+{
+	const struct file_refusal *refusal = file_map_refuse_file(file);
+	char reason[sizeof(verdict->reason)];
+
+	if (!refusal)
+		return 0;
+	gds_text_set(reason, sizeof(reason), "%s cannot be read from the device below: %s",
+		     file->path, refusal->reason);
+	return verdict_refuse(verdict, reason, refusal->remedy);
+}
+
 int below_open(struct gds_reader *reader, struct reader_file *file,
 	       struct gds_path_verdict *verdict)
 {
@@ -206,7 +252,7 @@ int below_open(struct gds_reader *reader, struct reader_file *file,
 	if (file->map)
 		return 0;
 	verdict_refuse(verdict, "", "");
-	err = file->file->block_device ? 0 : file_map_judge_file(file->file, verdict);
+	err = file->file->block_device ? 0 : judge_file(file->file, verdict);
 	if (!err)
 		err = get_volumes(reader, file->file, &volumes, verdict);
 	if (!err) {
@@ -215,6 +261,7 @@ int below_open(struct gds_reader *reader, struct reader_file *file,
 			file->volumes = volumes;
 			volumes->files++;
 			file->plan.together = together;
+			atomic_store(&file->file->read_below, true);
 		} else if (volumes->files == 0) {
 			close_volumes(reader, volumes);
 		}

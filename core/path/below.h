@@ -10,9 +10,10 @@
 #include "path/route.h"
 #include "storage/filemap.h"
 
-/* What a file system stands on. Kept as long as files of it are. */
+/* What a file system, or a volume itself, stands on. Kept as long as files of it are. */
 struct reader_volumes {
 	struct reader_volumes *next; /* of the reader's */
+	bool of_files;               /* of a file system, which was judged */
 	struct stack *stack;
 	unsigned files;
 	struct reader_target *targets[STACK_DISKS_MAX]; /* by the disk's number */

@@ -40,6 +40,7 @@ struct proof {
 	dev_t target;
 	const char *placement;
 	enum proof_state state;
+	uint32_t changes; /* times in a row that the target was written meanwhile */
 	uint64_t begun_ns;
 	uint64_t passed_ns;
 	char finding[256]; /* how it failed */
@@ -61,7 +62,11 @@ enum proof_state proof_check(struct gds_reader *reader, struct proof *proof);
 int canary_begin(struct gds_reader *reader, struct proof *proof, const struct reader_target *target,
 		 uint64_t offset, struct backend_memory *memory, uint64_t place, uint32_t bytes);
 
-/* Compares the `bytes` that are said to have arrived, and settles the proof. */
+/*
+ * Compares the `bytes` that are said to have arrived, and settles the proof; but where
+ * others wrote to the target meanwhile, so that nothing is known, the read is to be done
+ * again.
+ */
 void canary_finish(struct gds_reader *reader, struct proof *proof, struct backend_memory *memory,
 		   uint64_t place, uint32_t bytes);
 

@@ -14,6 +14,9 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#define NO_READS        "this kernel's io_uring does not read into dma-bufs"
+#define NO_READS_REMEDY "boot a kernel with the series of gds (docs/kernel.md)"
+
 int dmabuf_map_get(struct gds_reader *reader, const struct reader_target *target,
 		   struct backend_memory *memory, struct dmabuf_map **map)
 {
@@ -64,6 +67,15 @@ void dmabuf_maps_close(struct gds_reader *reader, const struct reader_target *ta
 			empty_slot(reader, &map->slots[i]);
 		free(map);
 	}
+}
+
+bool dmabuf_target_used(const struct gds_reader *reader, const struct reader_target *target)
+{
+	for (const struct dmabuf_map *map = reader->maps; map; map = map->next)
+		for (size_t i = 0; map->target == target && i < map->count; i++)
+			if (map->slots[i].slot != LANE_NO_BUFFER)
+				return true;
+	return false;
 }
 
 /* Gives up the slot that was used the longest ago and is idle. */
@@ -117,6 +129,18 @@ static void explain_refusal(struct gds_path_verdict *verdict, const char *name,
 	case EBADF:
 		gds_text_set(reason, sizeof(reason),
 			     "the kernel does not take this dma-buf for %s (EBADF)", name);
+		break;
+	case ENODEV:
+		gds_text_set(reason, sizeof(reason),
+			     "%s is gone, or the memory's driver has revoked it (ENODEV)", name);
+		remedy = "see the kernel log; open the file and the buffer anew";
+		break;
+	case ENOSYS:
+		gds_text_set(reason, sizeof(reason), "%s in the shape that was asked for",
+			     NO_READS);
+		remedy = dmabuf_kernel_shape() == DMABUF_NONE
+				 ? NO_READS_REMEDY
+				 : "leave the shape to gds, which takes the newest that there is";
 		break;
 	case ENOSPC:
 		gds_text_set(reason, sizeof(reason),
@@ -210,8 +234,7 @@ int dmabuf_judge(struct gds_reader *reader, struct reader_file *file, struct bac
 		return verdict_refuse(verdict, "the thread lane cannot read into dma-bufs",
 				      "use the io_uring lane");
 	if (reader->options.dmabuf_shape == DMABUF_NONE)
-		return verdict_refuse(verdict, "this kernel's io_uring does not read into dma-bufs",
-				      "boot a kernel with the series of gds (docs/kernel.md)");
+		return verdict_refuse(verdict, NO_READS, NO_READS_REMEDY);
 	if (!memory->device->ops->export_slice) {
 		gds_text_set(reason, sizeof(reason),
 			     "memory of a %s device cannot be exported as a dma-buf",

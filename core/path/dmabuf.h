@@ -10,6 +10,7 @@
 #include "memory/backend.h"
 
 #include <gds/gds.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -18,7 +19,8 @@ struct reader_file;
 
 /*
  * A block device that is read directly: a file of the caller's, or one below files.
- * The latter's are the reader's, shared by all files, and stay until it is closed.
+ * The latter's are the reader's, shared by all files. Those that memory is registered
+ * for stay until it is closed, others only as long as there are files on them.
  */
 struct reader_target {
 	struct reader_target *next; /* of the reader's */
@@ -54,6 +56,9 @@ int dmabuf_map_get(struct gds_reader *reader, const struct reader_target *target
 /* Gives up the maps of a target, or of a memory, that is closed; NULL matches none. */
 void dmabuf_maps_close(struct gds_reader *reader, const struct reader_target *target,
 		       const struct backend_memory *memory);
+
+/* Whether any memory is registered for the target. */
+bool dmabuf_target_used(const struct gds_reader *reader, const struct reader_target *target);
 
 /*
  * The slot that holds byte `place` of the memory, registered if it is not yet.

@@ -14,6 +14,7 @@
 #include "storage/file.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -51,6 +52,41 @@ static void say_not_registered(struct gds_path_verdict *verdict, int error)
 		"--ulimit memlock= of a container");
 }
 
+/* ---- The route that was looked up last ---- */
+
+/* For those who change hints. */
+static pthread_mutex_t hints_lock = PTHREAD_MUTEX_INITIALIZER;
+
+/* NULL for a reader: none. Hints lock held. */
+static void change_hint(struct route_hint *hint, struct gds_reader *reader,
+			struct gds_buffer *buffer, enum gds_path pinned, struct route *route)
+{
+	unsigned version = atomic_load_explicit(&hint->version, memory_order_relaxed);
+
+	atomic_store_explicit(&hint->version, version + 1, memory_order_relaxed);
+	atomic_store_explicit(&hint->reader, reader, memory_order_release);
+	atomic_store_explicit(&hint->buffer, buffer, memory_order_release);
+	atomic_store_explicit(&hint->pinned, pinned, memory_order_release);
+	atomic_store_explicit(&hint->route, route, memory_order_release);
+	atomic_store_explicit(&hint->version, version + 2, memory_order_release);
+}
+
+static void set_hint(struct gds_reader *reader, struct gds_file *file, struct gds_buffer *buffer,
+		     enum gds_path pinned, struct route *route)
+{
+	pthread_mutex_lock(&hints_lock);
+	change_hint(&file->hint, reader, buffer, pinned, route);
+	pthread_mutex_unlock(&hints_lock);
+}
+
+static void forget_hint(struct gds_file *file, const struct route *route)
+{
+	pthread_mutex_lock(&hints_lock);
+	if (atomic_load_explicit(&file->hint.route, memory_order_relaxed) == route)
+		change_hint(&file->hint, NULL, NULL, GDS_PATH_AUTO, NULL);
+	pthread_mutex_unlock(&hints_lock);
+}
+
 /* ---- Attaching ---- */
 
 /*
@@ -61,13 +97,14 @@ static void retire_route(struct gds_reader *reader, struct route **link)
 {
 	struct route *route;
 
-	reader_lock(reader);
 	route = *link;
+	forget_hint(route->file->file, route);
+	reader_lock(reader);
 	*link = route->next;
 	route->file = NULL;
 	route->buffer = NULL;
 	reader_unlock(reader);
-	route_put(route, 1);
+	route_put(route);
 }
 
 static void detach_file(struct attachment *attachment)
@@ -237,7 +274,8 @@ static void register_buffer(struct gds_reader *reader, struct reader_buffer *buf
 		if (err == -EOPNOTSUPP) /* the thread lane */
 			continue;
 		say_not_registered(verdict, -err);
-		gds_warn("%s", verdict->reason);
+		gds_warn("%s%s%s", verdict->reason, verdict->remedy[0] ? "; " : "",
+			 verdict->remedy);
 		return;
 	}
 }
@@ -643,18 +681,15 @@ int route_get(struct gds_reader *reader, struct gds_file *file, struct gds_buffe
 	request.route = find_route(reader, &request);
 	if (!request.route)
 		err = reader_run(reader, make_route, &request);
+	if (!err)
+		set_hint(reader, file, buffer, pinned, request.route);
 	*route = request.route;
 	return err;
 }
 
-void route_hold(struct route *route, size_t references)
+void route_put(struct route *route)
 {
-	atomic_fetch_add(&route->references, references);
-}
-
-void route_put(struct route *route, size_t references)
-{
-	if (references && atomic_fetch_sub(&route->references, references) == references)
+	if (atomic_fetch_sub(&route->references, 1) == 1)
 		free(route);
 }
 
@@ -669,7 +704,7 @@ struct explain_request {
 
 static void explain_kernel(const struct gds_reader *reader, char *text, size_t size)
 {
-	if (reader->options.dmabuf_shape == DMABUF_NONE)
+	if (dmabuf_kernel_shape() == DMABUF_NONE)
 		gds_text_set(text, size, "no dma-buf reads");
 	else
 		gds_text_set(text, size, "dma-buf reads, %s",

@@ -98,18 +98,22 @@ struct route {
 	enum gds_path pinned;         /* AUTO, or the one the caller asked for */
 	struct gds_path_verdict dmabuf;
 	char *host;               /* the buffer's memory, where the CPU can address it */
-	atomic_size_t references; /* reads of batches, in flight or not */
+	atomic_size_t references; /* the reader's, and those of batches, in flight or not */
 };
 
 /*
  * The route between the two, made if the reader meets them for the first time.
  * Holds one reference for the caller. -EOPNOTSUPP where the pinned path cannot
- * be taken. Called by any thread.
+ * be taken. Called by any thread, after route_hinted() of path/hint.h has not found it.
  */
 int route_get(struct gds_reader *reader, struct gds_file *file, struct gds_buffer *buffer,
 	      enum gds_path pinned, struct route **route);
-void route_hold(struct route *route, size_t references);
-void route_put(struct route *route, size_t references);
+static inline void route_hold(struct route *route)
+{
+	atomic_fetch_add(&route->references, 1);
+}
+
+void route_put(struct route *route);
 
 /*
  * From now on the route's file is read through the page cache: a read with

@@ -64,12 +64,34 @@ struct plan_op {
 	bool staged;
 };
 
+/* What of the limits tells whether reads are one operation: at hand, for many of them. */
+struct plan_whole {
+	const struct plan_limits *limits;
+	uint64_t bytes;
+	uint64_t offset_mask;
+	uint64_t memory_mask;
+	uint64_t base;
+};
+
+static inline struct plan_whole plan_whole_of(const struct plan_limits *limits)
+{
+	return (struct plan_whole){
+		.limits = limits,
+		.bytes = limits->whole_bytes,
+		.offset_mask = limits->offset_align - 1,
+		.memory_mask = limits->memory_align - 1,
+		.base = limits->base,
+	};
+}
+
 /* Whether a read is one direct operation by itself, for all that can be told cheaply. */
 static inline bool plan_is_whole(uint64_t offset, uint64_t place, uint64_t length,
-				 const struct plan_limits *limits)
+				 const struct plan_whole *whole)
 {
-	return length <= limits->whole_bytes && is_aligned(offset | length, limits->offset_align) &&
-	       is_aligned(place + limits->base, limits->memory_align) &&
+	uint64_t unaligned = ((offset | length) & whole->offset_mask) |
+			     ((place + whole->base) & whole->memory_mask);
+
+	return length <= whole->bytes && unaligned == 0 &&
 	       (place ^ (place + length - 1)) < SLICE_BYTES;
 }
 

@@ -21,10 +21,12 @@ struct read {
 	struct route *route;
 	struct gds_batch *batch;
 	const struct plan_limits *limits; /* those of the route */
-	uint64_t offset;                  /* asked for, in the file */
-	uint64_t length;                  /* asked for, then cut to the end of the file */
+	uint64_t short_at;                /* bytes before the first one that the file lacks */
+
+	/* As in struct gds_request, so that they are copied together. */
+	uint64_t offset; /* asked for, in the file */
+	uint64_t length; /* asked for, then cut to the end of the file */
 	uint64_t buffer_offset;
-	uint64_t short_at; /* bytes before the first one that the file lacks */
 	uint64_t user_data;
 
 	/* From here on all is 0 at the start. First, what a result is a copy of. */

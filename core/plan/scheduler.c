@@ -25,6 +25,10 @@
 /* One read in so many must be joined to another for ordering to go on. */
 #define ORDER_PAYS 16
 
+/* Operations that may wait for one another: of one class on one device, and at most. */
+#define GATHER_PART 8
+#define GATHER_MOST 16
+
 #define FOREGROUND_BIT (1u << SCHEDULE_FOREGROUND)
 
 void scheduler_init(struct scheduler *scheduler, uint32_t most)
@@ -94,6 +98,18 @@ void scheduler_share(struct scheduler *scheduler)
 	scheduler->busy = (uint32_t)max_u64(busy, 1);
 	for (struct schedule_device *device = scheduler->devices; device; device = device->next)
 		device->share = (uint32_t)max_u64(scheduler->most / scheduler->busy, 1);
+}
+
+uint32_t scheduler_gather(const struct scheduler *scheduler)
+{
+	uint32_t least = GATHER_MOST * GATHER_PART;
+
+	for (const struct schedule_device *device = scheduler->devices; device;
+	     device = device->next)
+		for (int rank = 0; device->in_flight && rank < SCHEDULE_CLASSES; rank++)
+			if (device->in_flight_of[rank] && device->in_flight_of[rank] < least)
+				least = device->in_flight_of[rank];
+	return (uint32_t)max_u64(least / GATHER_PART, 1);
 }
 
 /* ---- Queues ---- */
@@ -175,31 +191,32 @@ static bool class_has_room(const struct schedule_device *device, enum schedule_c
 	return others < depth;
 }
 
-static bool device_has_room(const struct scheduler *scheduler, const struct schedule_device *device)
+/* Counts operations of the run as in flight. */
+static void charge_streak(struct scheduler *scheduler, const struct schedule_run *run,
+			  uint32_t operations, uint64_t bytes)
 {
-	return device->in_flight < device->most && device->in_flight < device->share &&
-	       device->in_flight_bytes <= device->most_bytes &&
-	       scheduler->in_flight < scheduler->most;
+	struct schedule_device *device = run->device;
+	enum schedule_class class = run->class;
+
+	scheduler->in_flight += operations;
+	device->in_flight += operations;
+	device->in_flight_of[class] += operations;
+	device->in_flight_bytes += bytes;
+	device->pass[class] += (bytes + (uint64_t)operations * OPERATION_BYTES)
+			       << SCHEDULE_SHIFT * class;
 }
 
-static void charge(struct scheduler *scheduler, struct schedule_device *device,
-		   struct schedule_op *op)
+static void charge(struct scheduler *scheduler, struct schedule_op *op)
 {
-	enum schedule_class class = op->run->class;
-
 	op->charged = op->io.length;
-	scheduler->in_flight++;
-	device->in_flight++;
-	device->in_flight_of[class]++;
-	device->in_flight_bytes += op->charged;
-	device->pass[class] += (uint64_t)(op->charged + OPERATION_BYTES) << SCHEDULE_SHIFT * class;
+	charge_streak(scheduler, op->run, 1, op->charged);
 }
 
 bool scheduler_again(struct scheduler *scheduler, struct schedule_op *op)
 {
-	if (!device_has_room(scheduler, op->run->device))
+	if (!schedule_has_room(scheduler, op->run->device))
 		return false;
-	charge(scheduler, op->run->device, op);
+	charge(scheduler, op);
 	return true;
 }
 
@@ -285,7 +302,7 @@ static void begin_window(struct schedule_run *run)
 {
 	run->window = (uint32_t)min_u64(run->left, SCHEDULE_WINDOW);
 	run->left -= run->window;
-	if (wants_order(run->device))
+	if (run->window > 1 && wants_order(run->device))
 		order_window(run);
 }
 
@@ -308,6 +325,12 @@ static struct read *take(struct schedule_run *run, struct read *read)
 	return read;
 }
 
+static bool are_neighbours(const struct read *read, const struct read *next)
+{
+	return next->buffer_offset == read_place_end(read) &&
+	       next->offset == read->offset + read->length && next->limits == read->limits;
+}
+
 /*
  * Joins the reads that follow, as long as the plan holds less than one operation
  * takes: so a stretch of any length is cut without its being known as a whole.
@@ -317,7 +340,7 @@ static void extend_stretch(struct schedule_run *run)
 	struct read *next;
 
 	while (run->plan.left < run->tail->limits->transfer_bytes && (next = peek(run)) != NULL &&
-	       schedule_are_neighbours(run->tail, next)) {
+	       are_neighbours(run->tail, next)) {
 		run->tail->next = run->current; /* the window's order may have changed it */
 		run->tail = take(run, next);
 		run->plan.left += next->length;
@@ -435,25 +458,15 @@ static bool pick_class(const struct schedule_device *device, enum schedule_class
 	return found;
 }
 
-/* A rate is measured only while the depth that was found is what holds reads back. */
-static void note_idle(struct schedule_device *device)
-{
-	if (!device->waiting && device->in_flight < device->depth.now)
-		device->depth.idle = true;
-}
-
 bool scheduler_next(struct scheduler *scheduler, struct schedule_device *device,
 		    struct schedule_op *op)
 {
 	enum schedule_class class = SCHEDULE_FOREGROUND;
 
-	if (!device->waiting || !device_has_room(scheduler, device) ||
-	    !pick_class(device, &class)) {
-		note_idle(device);
+	if (!schedule_may_issue(scheduler, device) || !pick_class(device, &class))
 		return false;
-	}
 	cut(device->first[class], op);
-	charge(scheduler, device, op);
+	charge(scheduler, op);
 	return true;
 }
 
@@ -466,7 +479,7 @@ static uint32_t foreground_room(const struct scheduler *scheduler,
 	uint32_t others = device->in_flight_of[SCHEDULE_FOREGROUND];
 	uint64_t room;
 
-	if (!device_has_room(scheduler, device) || others >= depth)
+	if (!schedule_has_room(scheduler, device) || others >= depth)
 		return 0;
 	room = min_u64(most, depth - others);
 	room = min_u64(room, min_u64(device->most, device->share) - device->in_flight);
@@ -476,38 +489,46 @@ static uint32_t foreground_room(const struct scheduler *scheduler,
 	return (uint32_t)room;
 }
 
-bool scheduler_begin(const struct scheduler *scheduler, struct schedule_device *device,
-		     uint32_t most, struct schedule_streak *streak)
+/* Whether the read is one operation by itself, and the next one does not join it. */
+static inline bool stands_alone(const struct read *reads, const struct read *read,
+				struct plan_whole *whole)
 {
-	struct schedule_run *run = device->first[SCHEDULE_FOREGROUND];
-	uint32_t room;
-
-	if (device->waiting != FOREGROUND_BIT || run->plan.left > 0)
-		return false;
-	room = foreground_room(scheduler, device, most);
-	if (room == 0)
-		return false;
-	peek(run); /* begins a window where the last one is over */
-	/* The last read of a window, and that of the run, have no next one to look at yet. */
-	*streak = (struct schedule_streak){
-		.run = run,
-		.reads = run->reads,
-		.current = run->current,
-		.room = (uint32_t)min_u64(room, run->window - 1),
-	};
-	return true;
+	if (read->limits != whole->limits)
+		*whole = plan_whole_of(read->limits);
+	return plan_is_whole(read->offset, read->buffer_offset, read->length, whole) &&
+	       (read->next == SCHEDULE_NONE || !are_neighbours(read, &reads[read->next]));
 }
 
-void scheduler_end(struct scheduler *scheduler, struct schedule_streak *streak)
+uint32_t scheduler_take(struct scheduler *scheduler, struct schedule_device *device, uint32_t most,
+			struct read **taken, struct schedule_run **run_out)
 {
-	struct schedule_run *run = streak->run;
-	struct schedule_device *device = run->device;
+	struct schedule_run *run = device->first[SCHEDULE_FOREGROUND];
+	struct plan_whole whole = { 0 };
+	struct read *reads;
+	uint64_t bytes = 0;
+	uint32_t count = 0;
+	struct read *read;
 
-	run->current = streak->current;
-	run->window -= streak->taken;
-	scheduler->in_flight += streak->taken;
-	device->in_flight += streak->taken;
-	device->in_flight_of[run->class] += streak->taken;
-	device->in_flight_bytes += streak->bytes;
-	device->pass[run->class] += streak->bytes + (uint64_t)streak->taken * OPERATION_BYTES;
+	if (device->waiting != FOREGROUND_BIT || run->plan.left > 0)
+		return 0;
+	most = foreground_room(scheduler, device, most);
+	if (most == 0)
+		return 0;
+	read = peek(run); /* begins a window where the last one is over */
+	most = (uint32_t)min_u64(most, run->window);
+	reads = run->reads;
+	for (; count < most && stands_alone(reads, read, &whole); read = &reads[read->next]) {
+		read->operations = 1;
+		bytes += read->length;
+		taken[count++] = read;
+	}
+	if (count == 0)
+		return 0;
+	*run_out = run;
+	run->current = taken[count - 1]->next;
+	run->window -= count;
+	charge_streak(scheduler, run, count, bytes);
+	if (run->current == SCHEDULE_NONE)
+		dequeue(run);
+	return count;
 }

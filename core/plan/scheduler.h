@@ -176,11 +176,45 @@ static inline void schedule_list_keep(const struct schedule_list *list, struct s
 	run->left += appended;
 }
 
+/* Appends reads that are linked in a row already, and lie in a row. */
+static inline void schedule_run_append(struct schedule_run *run, uint32_t first, uint32_t count)
+{
+	if (run->last == SCHEDULE_NONE)
+		run->current = first;
+	else
+		run->reads[run->last].next = first;
+	run->last = first + count - 1;
+	run->left += count;
+}
+
 /* Ends the list of a run's reads, and queues it with its device. */
 void scheduler_add(struct schedule_run *run);
 
 /* Once for each turn: shares the lane out among the devices that are busy. */
 void scheduler_share(struct scheduler *scheduler);
+
+/* Whether one more operation may be in flight on the device, whatever its class. */
+static inline bool schedule_has_room(const struct scheduler *scheduler,
+				     const struct schedule_device *device)
+{
+	return device->in_flight < device->most && device->in_flight < device->share &&
+	       device->in_flight_bytes <= device->most_bytes &&
+	       scheduler->in_flight < scheduler->most;
+}
+
+/*
+ * Whether there may be something to issue for the device. Where nothing is queued it is
+ * noted that the device idles: a rate is measured only while depth is what holds reads back.
+ */
+static inline bool schedule_may_issue(const struct scheduler *scheduler,
+				      struct schedule_device *device)
+{
+	if (device->waiting)
+		return schedule_has_room(scheduler, device);
+	if (device->in_flight < device->depth.now)
+		device->depth.idle = true;
+	return false;
+}
 
 /*
  * Cuts the next operation for the device, and counts it as in flight and as one of
@@ -192,55 +226,12 @@ bool scheduler_next(struct scheduler *scheduler, struct schedule_device *device,
 		    struct schedule_op *op);
 
 /*
- * By far the most reads are foreground ones that are one operation by themselves. For
- * a streak of these, bounds are looked at once, and the run's state is kept at hand:
- *
- *	if (scheduler_begin(scheduler, device, most, &streak)) {
- *		while ((read = schedule_whole(&streak)) != NULL)
- *			start it;
- *		scheduler_end(scheduler, &streak);
- *	}
- *
- * Between the two nothing else may be asked of the scheduler. What ends a streak is
- * for scheduler_next().
+ * By far the most reads are foreground ones that are one operation by themselves. Takes
+ * a streak of these, at most `most`, from the run whose turn it is, and counts them as
+ * in flight. What ends a streak is for scheduler_next(). Returns how many there are.
  */
-struct schedule_streak {
-	struct schedule_run *run;
-	struct read *reads;
-	uint32_t current;
-	uint32_t room; /* operations that may still be taken */
-	uint32_t taken;
-	uint64_t bytes;
-};
-
-bool scheduler_begin(const struct scheduler *scheduler, struct schedule_device *device,
-		     uint32_t most, struct schedule_streak *streak);
-void scheduler_end(struct scheduler *scheduler, struct schedule_streak *streak);
-
-static inline bool schedule_are_neighbours(const struct read *read, const struct read *next)
-{
-	return next->buffer_offset == read_place_end(read) &&
-	       next->offset == read->offset + read->length && next->limits == read->limits;
-}
-
-/* The next read, which is one operation; NULL where there is no room, or it is not. */
-static inline struct read *schedule_whole(struct schedule_streak *streak)
-{
-	struct read *read;
-
-	if (streak->room == 0)
-		return NULL;
-	read = &streak->reads[streak->current];
-	if (!plan_is_whole(read->offset, read->buffer_offset, read->length, read->limits) ||
-	    schedule_are_neighbours(read, &streak->reads[read->next]))
-		return NULL;
-	streak->current = read->next;
-	streak->room--;
-	streak->taken++;
-	streak->bytes += read->length;
-	read->operations = 1;
-	return read;
-}
+uint32_t scheduler_take(struct scheduler *scheduler, struct schedule_device *device, uint32_t most,
+			struct read **taken, struct schedule_run **run);
 
 /* Operations of the run that were in flight no longer are. */
 static inline void schedule_run_landed(struct scheduler *scheduler, struct schedule_run *run,
@@ -270,6 +261,13 @@ bool scheduler_again(struct scheduler *scheduler, struct schedule_op *op);
 
 /* Tells the time, after operations have landed, so that depths can be found. */
 void scheduler_tick(struct scheduler *scheduler, uint64_t now_ns);
+
+/*
+ * How many operations may wait for one another, to be handed over or taken back
+ * together: few of those in flight, so that no device runs dry by it and none waits
+ * for another. 1 where each is to go by itself.
+ */
+uint32_t scheduler_gather(const struct scheduler *scheduler);
 
 /*
  * Takes a run out of the queue, if it is there: nothing more is issued for it, and

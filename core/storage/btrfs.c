@@ -17,6 +17,7 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/vfs.h>
+#include <unistd.h>
 
 /* For one answer: thousands of chunks. */
 #define ANSWER_BYTES (256u << 10)
@@ -227,6 +228,21 @@ static int search(struct chunks *chunks)
 	return err;
 }
 
+/*
+ * Where stripes have a tree of their own, it tells where the bytes of a chunk are, and
+ * the chunk does not.
+ */
+static int refuse_stripe_tree(struct chunks *chunks)
+{
+	char path[SYSFS_PATH_BYTES];
+
+	snprintf(path, sizeof(path), "/sys/fs/btrfs/%s/features/raid_stripe_tree", chunks->id);
+	if (access(path, F_OK) != 0)
+		return 0;
+	return refuse(chunks, "the btrfs has a tree of stripes, through which gds does not see",
+		      "use mapped or bounce");
+}
+
 static int make_volume(struct chunks *chunks, struct volume **volume)
 {
 	const struct volume_part *last = &chunks->parts[chunks->count - 1];
@@ -254,6 +270,8 @@ int btrfs_build(struct stack_builder *builder, int fd, struct volume **volume)
 	int err = read_id(&chunks);
 
 	stack_say(builder, "btrfs: ");
+	if (!err)
+		err = refuse_stripe_tree(&chunks);
 	if (!err)
 		err = search(&chunks);
 	if (!err)

@@ -194,6 +194,7 @@ int gds_file_open(struct gds_file **file_out, const char *path)
 	if (err)
 		goto out;
 	file->on = file->block_device ? status.st_rdev : status.st_dev;
+	atomic_init(&file->bytes, file->block_device ? 0 : (uint64_t)status.st_size);
 	*file_out = file;
 	return 0;
 out:
@@ -234,29 +235,39 @@ uint64_t file_fingerprint(const struct stat *status)
 	return sum;
 }
 
+static int64_t device_bytes(struct gds_file *file)
+{
+	uint64_t bytes;
+
+	if (ioctl(file->fd, BLKGETSIZE64, &bytes) != 0)
+		return gds_fail_errno(errno, "cannot get the size of %s", file->path);
+	/* What is left of a drive that was unplugged has no bytes: no end of a file. */
+	if (bytes == 0 && atomic_load(&file->had_bytes))
+		return gds_fail(ENODEV, "%s has no bytes any more: the device is gone", file->path);
+	atomic_store(&file->had_bytes, bytes != 0);
+	/* It has no times: it may have changed. */
+	atomic_fetch_add_explicit(&file->fingerprint, 1, memory_order_relaxed);
+	return (int64_t)bytes;
+}
+
 int64_t gds_file_bytes(struct gds_file *file)
 {
 	struct stat status;
-	uint64_t bytes;
+	int64_t bytes;
 
 	if (!file)
 		return gds_fail(EINVAL, "gds_file_bytes: file must not be NULL");
 	if (file->block_device) {
-		if (ioctl(file->fd, BLKGETSIZE64, &bytes) != 0)
-			return gds_fail_errno(errno, "cannot get the size of %s", file->path);
-		/* What is left of a drive that was unplugged has no bytes: no end of a file. */
-		if (bytes == 0 && atomic_load(&file->had_bytes))
-			return gds_fail(ENODEV, "%s has no bytes any more: the device is gone",
-					file->path);
-		atomic_store(&file->had_bytes, bytes != 0);
-		/* It has no times: it may have changed. */
-		atomic_fetch_add_explicit(&file->fingerprint, 1, memory_order_relaxed);
-		return (int64_t)bytes;
+		bytes = device_bytes(file);
+	} else if (fstat(file->fd, &status) != 0) {
+		bytes = gds_fail_errno(errno, "cannot get the size of %s", file->path);
+	} else {
+		atomic_store_explicit(&file->fingerprint, file_fingerprint(&status),
+				      memory_order_relaxed);
+		bytes = status.st_size;
 	}
-	if (fstat(file->fd, &status) != 0)
-		return gds_fail_errno(errno, "cannot get the size of %s", file->path);
-	atomic_store_explicit(&file->fingerprint, file_fingerprint(&status), memory_order_relaxed);
-	return status.st_size;
+	atomic_store_explicit(&file->bytes, bytes < 0 ? 0 : (uint64_t)bytes, memory_order_relaxed);
+	return bytes;
 }
 
 int64_t file_bytes_since(struct gds_file *file, uint64_t stamp)
@@ -266,10 +277,8 @@ int64_t file_bytes_since(struct gds_file *file, uint64_t stamp)
 	if (atomic_load_explicit(&file->stamp, memory_order_acquire) >= stamp)
 		return (int64_t)atomic_load_explicit(&file->bytes, memory_order_relaxed);
 	bytes = gds_file_bytes(file);
-	if (bytes < 0)
-		return bytes;
-	atomic_store_explicit(&file->bytes, (uint64_t)bytes, memory_order_relaxed);
-	atomic_store_explicit(&file->stamp, stamp, memory_order_release);
+	if (bytes >= 0)
+		atomic_store_explicit(&file->stamp, stamp, memory_order_release);
 	return bytes;
 }
 

@@ -76,6 +76,29 @@ static void find_mount(dev_t device, struct mount_entry *entry)
 }
 
 /*
+ * What a mount shows are the options that differ from the file system's own defaults,
+ * which tune2fs(8) sets; ext4 has all of them in a place of its own.
+ */
+static bool ext4_journals_data(dev_t device)
+{
+	char path[SYSFS_PATH_BYTES];
+	bool journals = false;
+	char line[256];
+	char name[64];
+	FILE *options;
+
+	if (sysfs_name(device, name, sizeof(name)))
+		return false;
+	snprintf(path, sizeof(path), "/proc/fs/ext4/%s/options", name);
+	options = fopen(path, "re");
+	while (options && !journals && fgets(line, sizeof(line), options))
+		journals = strstr(line, "data=journal") != NULL;
+	if (options)
+		fclose(options);
+	return journals;
+}
+
+/*
  * statfs(2) alone may not be believed: 9p hands on what the file system of its server
  * says. One without a block device is none of those meant here, but for btrfs, whose
  * subvolumes have device numbers that no mount has.
@@ -95,7 +118,7 @@ int file_map_judge_file_system(const struct gds_file *file, struct gds_path_verd
 	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
 		is_known = is_known || strcmp(name, known[i]) == 0;
 	/* The newest data may be in the journal alone, and not in its place yet. */
-	if (is_known && strstr(entry.options, "data=journal"))
+	if (is_known && (strstr(entry.options, "data=journal") || ext4_journals_data(file->on)))
 		return refuse_file(verdict, file->path, "is on a file system with data=journal",
 				   "mount it with data=ordered");
 	if (is_known)
@@ -106,43 +129,49 @@ int file_map_judge_file_system(const struct gds_file *file, struct gds_path_verd
 }
 
 /* Properties that make the bytes on the device others than the file's. */
-static int judge_attributes(const struct gds_file *file, struct gds_path_verdict *verdict)
+static const struct {
+	uint64_t attribute; /* of statx(2) */
+	struct file_refusal refusal;
+} attributes[] = {
+	{ STATX_ATTR_ENCRYPTED, { "it is encrypted by its file system", "use mapped or bounce" } },
+	{ STATX_ATTR_VERITY,
+	  { "it is sealed with fs-verity, which reads of the device would not check",
+	    "use mapped or bounce" } },
+	{ STATX_ATTR_DAX,
+	  { "it is on persistent memory (DAX), not on a drive", "use mapped or bounce" } },
+};
+
+static const struct file_refusal *refuse_by_attributes(int fd)
 {
-	static const struct {
-		uint64_t attribute;
-		const char *what;
-	} refused[] = {
-		{ STATX_ATTR_ENCRYPTED, "is encrypted by its file system" },
-		{ STATX_ATTR_VERITY, "is sealed with fs-verity, which reads of the device would "
-				     "not check" },
-		{ STATX_ATTR_DAX, "is on persistent memory (DAX), not on a drive" },
-	};
+	static const struct file_refusal unknown = { "statx(2) does not tell what it is",
+						     "use mapped or bounce" };
 	struct statx status;
 
-	if (statx(file->fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS, &status) != 0)
-		return gds_fail_errno(errno, "cannot look at %s", file->path);
-	for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++)
-		if (status.stx_attributes & refused[i].attribute)
-			return refuse_file(verdict, file->path, refused[i].what,
-					   "use mapped or bounce");
-	return 0;
+	if (statx(fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS, &status) != 0)
+		return &unknown;
+	for (size_t i = 0; i < sizeof(attributes) / sizeof(attributes[0]); i++)
+		if (status.stx_attributes & attributes[i].attribute)
+			return &attributes[i].refusal;
+	return NULL;
 }
 
-int file_map_judge_file(const struct gds_file *file, struct gds_path_verdict *verdict)
+const struct file_refusal *file_map_refuse_file(const struct gds_file *file)
 {
-	struct fsxattr attributes;
+	/* As with data=journal. */
+	static const struct file_refusal journalled = { "its data is journalled",
+							"take the attribute j away (chattr -j)" };
+	static const struct file_refusal realtime = {
+		"it is on the realtime device of its file system", "use mapped or bounce"
+	};
+	struct fsxattr extended;
 	int flags = 0;
 
-	/* As with data=journal. */
 	if (ioctl(file->fd, FS_IOC_GETFLAGS, &flags) == 0 && (flags & FS_JOURNAL_DATA_FL))
-		return refuse_file(verdict, file->path, "has its data journalled",
-				   "take the attribute j away (chattr -j)");
-	if (ioctl(file->fd, FS_IOC_FSGETXATTR, &attributes) == 0 &&
-	    (attributes.fsx_xflags & FS_XFLAG_REALTIME))
-		return refuse_file(verdict, file->path,
-				   "is on the realtime device of its file system",
-				   "use mapped or bounce");
-	return judge_attributes(file, verdict);
+		return &journalled;
+	if (ioctl(file->fd, FS_IOC_FSGETXATTR, &extended) == 0 &&
+	    (extended.fsx_xflags & FS_XFLAG_REALTIME))
+		return &realtime;
+	return refuse_by_attributes(file->fd);
 }
 
 /* ---- Epochs ---- */
@@ -282,9 +311,14 @@ static int begin_epoch(struct file_map *map, uint64_t offset)
 	int err;
 
 	if (now_ns < map->busy_ns)
-		return -EBUSY;
+		return map->refusal ? -EOPNOTSUPP : -EBUSY;
 	end_epoch(map);
+	map->refusal = NULL;
 	err = settle(map);
+	if (!err && !map->file->block_device) {
+		map->refusal = file_map_refuse_file(map->file);
+		err = map->refusal ? -EOPNOTSUPP : 0;
+	}
 	if (!err)
 		err = fill_window(map, 0, offset, true, 0);
 	if (err) {
@@ -385,8 +419,10 @@ static void place_data(struct file_map *map, const struct extent *extent, uint64
 	}
 }
 
-static const char *map_failure(int err)
+static const char *map_failure(const struct file_map *map, int err)
 {
+	if (map->refusal)
+		return map->refusal->reason;
 	return err == -EOPNOTSUPP || err == -ENOTTY ? "its file system does not tell where it is"
 						    : gds_errno_text(-err);
 }
@@ -401,7 +437,7 @@ static void locate(struct file_map *map, uint64_t offset, uint64_t bytes, uint64
 	*spot = (struct spot){ .bytes = bytes, .epoch = map->epoch };
 	if (err) {
 		spot->kind = SPOT_REFUSED;
-		spot->reason = map_failure(err);
+		spot->reason = map_failure(map, err);
 		return;
 	}
 	extent = window_at(window, offset);
@@ -434,7 +470,7 @@ void file_map_locate(struct file_map *map, uint64_t offset, uint64_t bytes, stru
 	*spot = (struct spot){ .kind = SPOT_CHANGING, .bytes = bytes };
 	if (err && err != -EBUSY) {
 		spot->kind = SPOT_REFUSED;
-		spot->reason = map_failure(err);
+		spot->reason = map_failure(map, err);
 	}
 	if (err)
 		return;
@@ -482,7 +518,7 @@ void file_map_survey(struct file_map *map, struct file_survey *survey)
 	survey->changing = err == -EBUSY;
 	if (err && err != -EBUSY) {
 		survey->refused_bytes = map->stamp.bytes;
-		survey->reason = map_failure(err);
+		survey->reason = map_failure(map, err);
 	}
 	if (err)
 		return;

@@ -44,6 +44,12 @@ struct file_stamp {
 	struct timespec changed;
 };
 
+/* Why a file is not read from below, and what to do. Static storage. */
+struct file_refusal {
+	const char *reason; /* "it is encrypted ..." */
+	const char *remedy;
+};
+
 struct file_map {
 	struct gds_file *file;
 	struct stack *stack; /* outlives the map */
@@ -56,6 +62,7 @@ struct file_map {
 	uint32_t epoch;
 	uint32_t last_epoch;
 	struct file_stamp stamp;
+	const struct file_refusal *refusal; /* why no epoch could begin */
 	uint64_t fingerprint; /* of the stamp: what the file shows at its next look-up */
 	uint64_t busy_ns;     /* until then the file counts as changing */
 	uint64_t checked;     /* the last check's number, and what it found */
@@ -69,11 +76,12 @@ struct file_map {
 };
 
 /*
- * Whether files of this file system can be read from the device below, and this one
- * among them; -EOPNOTSUPP with the verdict filled.
+ * Whether files of this file system can be read from the device below; -EOPNOTSUPP with
+ * the verdict filled.
  */
 int file_map_judge_file_system(const struct gds_file *file, struct gds_path_verdict *verdict);
-int file_map_judge_file(const struct gds_file *file, struct gds_path_verdict *verdict);
+/* The properties of this one that forbid it, or NULL. They may change with the file. */
+const struct file_refusal *file_map_refuse_file(const struct gds_file *file);
 
 int file_map_open(struct file_map **map, struct gds_file *file, struct stack *stack);
 void file_map_close(struct file_map *map);

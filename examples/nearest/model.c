@@ -67,15 +67,17 @@ static uint64_t number_at(const json_t *tensor, const char *key, size_t index)
 static void describe(struct matrix *matrix, const char *name, const json_t *tensor)
 {
 	const char *type = json_string_value(json_object_get(tensor, "dtype"));
-	const uint64_t begin = number_at(tensor, "data_offsets", 0);
-	const uint64_t end = number_at(tensor, "data_offsets", 1);
-	const uint64_t rows = number_at(tensor, "shape", 0);
-	const uint64_t columns = number_at(tensor, "shape", 1);
+	const size_t dimensions = json_array_size(json_object_get(tensor, "shape"));
+	uint64_t begin, end, rows, columns;
 
 	if (!type || strcmp(type, "F32") != 0)
 		fail("%s is of type %s: this example takes F32 alone", name, type ? type : "?");
-	if (json_array_size(json_object_get(tensor, "shape")) != 2)
-		fail("%s is no matrix", name);
+	if (dimensions != 2)
+		fail("%s is no matrix: its shape has %zu dimensions, and not 2", name, dimensions);
+	begin = number_at(tensor, "data_offsets", 0);
+	end = number_at(tensor, "data_offsets", 1);
+	rows = number_at(tensor, "shape", 0);
+	columns = number_at(tensor, "shape", 1);
 	if (rows == 0 || columns == 0 || rows > UINT32_MAX / sizeof(float) / columns ||
 	    end < begin || end - begin != rows * columns * sizeof(float))
 		fail("%s: its shape, %" PRIu64 " x %" PRIu64 ", and its %" PRIu64

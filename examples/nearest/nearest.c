@@ -55,13 +55,14 @@ static void usage(FILE *to)
 	      to);
 }
 
-static uint64_t parse_number(const char *option, const char *text, uint64_t most)
+static uint64_t parse_number(const char *option, const char *text, uint64_t least, uint64_t most)
 {
 	char *end;
 	const unsigned long long number = strtoull(text, &end, 0);
 
-	if (text[0] < '0' || text[0] > '9' || *end || number > most)
-		fail("--%s %s: a number up to %" PRIu64 " is wanted", option, text, most);
+	if (text[0] < '0' || text[0] > '9' || *end || number < least || number > most)
+		fail("--%s %s: a number from %" PRIu64 " to %" PRIu64 " is wanted", option, text,
+		     least, most);
 	return number;
 }
 
@@ -107,7 +108,7 @@ static void parse_option(struct options *options, int option)
 		options->model = optarg;
 		return;
 	case 'a':
-		options->at = parse_number("at", optarg, INT64_MAX);
+		options->at = parse_number("at", optarg, 0, INT64_MAX);
 		return;
 	case 'v':
 		options->vocabulary = optarg;
@@ -122,7 +123,7 @@ static void parse_option(struct options *options, int option)
 		options->path = parse_path(optarg);
 		return;
 	case 'c':
-		options->count = parse_number("count", optarg, MOST_LISTED);
+		options->count = parse_number("count", optarg, 1, MOST_LISTED);
 		return;
 	case 'o':
 		options->png = optarg;
@@ -155,7 +156,8 @@ static void parse(struct options *options, int argc, char **argv)
 	*options = (struct options){ .tensor = TENSOR, .count = LISTED };
 	while ((option = getopt_long(argc, argv, "h", known, NULL)) != -1)
 		parse_option(options, option);
-	if (optind + 1 != argc || options->count == 0) {
+	if (optind + 1 != argc) {
+		fprintf(stderr, "nearest: one word is wanted, and there are %d\n\n", argc - optind);
 		usage(stderr);
 		exit(2);
 	}
@@ -244,8 +246,8 @@ static void draw(const struct options *options, struct gpu *gpu, const struct ma
 	snprintf(title, sizeof(title), "The %zu words nearest to \xe2\x80\x9c%.60s\xe2\x80\x9d",
 		 count - 1, options->word);
 	snprintf(subtitle, sizeof(subtitle),
-		 "Word embeddings of %u numbers, brought to length 1 and projected on their two "
-		 "principal components",
+		 "Word embeddings of %u numbers, brought to length 1 and projected on their first "
+		 "two principal components",
 		 matrix->columns);
 	picture_draw(&picture, options->png);
 	printf("Drawn: %s\n", options->png);

@@ -2,9 +2,11 @@
 #include "picture.h"
 
 #include <cairo.h>
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { WIDTH = 1400, HEIGHT = 1000 };
 enum { LEFT = 90, RIGHT = 150, TOP = 110, BOTTOM = 80 }; /* around the plane, in pixels */
@@ -27,10 +29,11 @@ struct canvas {
 	double middle_x;
 	double middle_y;
 	double scale;
-	float least; /* cosine */
-	float most;  /* of the neighbours: point 0 has 1 */
-	struct box *taken;
+	float least;       /* cosine */
+	float most;        /* of the neighbours: point 0 has 1 */
+	struct box *taken; /* by dots, and then by labels */
 	size_t taken_count;
+	const struct box *labels; /* of these, in the order of the points */
 };
 
 /* ---- Where things go ---- */
@@ -254,7 +257,7 @@ static void draw_titles(const struct canvas *canvas)
 
 static void draw_scale(const struct canvas *canvas)
 {
-	enum { X = WIDTH - RIGHT + 40, Y = TOP + 40, LONG = 260, WIDE = 22 };
+	enum { X = WIDTH - RIGHT + 40, Y = TOP + 60, LONG = 260, WIDE = 22 };
 	cairo_t *cairo = canvas->cairo;
 	char text[32];
 
@@ -265,7 +268,8 @@ static void draw_scale(const struct canvas *canvas)
 	}
 	ink(cairo, 0.35, 1);
 	font(cairo, 15, false);
-	write_text(cairo, X, Y - 14, 0, "cosine");
+	write_text(cairo, X, Y - 34, 0, "cosine to");
+	write_text(cairo, X, Y - 14, 0, "the word");
 	font(cairo, 13, false);
 	for (int i = 0; i <= 4; i++) {
 		snprintf(text, sizeof(text), "%.2f",
@@ -304,28 +308,47 @@ static void draw_dots(struct canvas *canvas)
 	}
 }
 
-/* With a pale rim, so that a line behind a label does not disturb it. */
-static void draw_label(struct canvas *canvas, size_t i)
+/* Labels find their places one after the other, point 0's first, behind the dots. */
+static void place_labels(struct canvas *canvas)
 {
 	const struct picture *picture = canvas->picture;
-	const double x = pixel_x(canvas, picture->points[i].x);
-	const double y = pixel_y(canvas, picture->points[i].y);
+
+	canvas->labels = canvas->taken + canvas->taken_count;
+	for (size_t i = 0; i < picture->count; i++) {
+		font(canvas->cairo, LABEL_SIZE, i == 0);
+		canvas->taken[canvas->taken_count] =
+			find_place(canvas, pixel_x(canvas, picture->points[i].x),
+				   pixel_y(canvas, picture->points[i].y),
+				   text_width(canvas->cairo, picture->labels[i]));
+		canvas->taken_count++;
+	}
+}
+
+/* A line to a label that is not beside its point. */
+static void draw_leader(const struct canvas *canvas, size_t i)
+{
+	const struct box *box = &canvas->labels[i];
+	const double x = pixel_x(canvas, canvas->picture->points[i].x);
+	const double y = pixel_y(canvas, canvas->picture->points[i].y);
+	const double near_x = fmin(fmax(x, box->x), box->x + box->width);
+	const double near_y = fmin(fmax(y, box->y), box->y + box->height);
+
+	if (hypot(near_x - x, near_y - y) <= DOT_RADIUS + 16)
+		return;
+	ink(canvas->cairo, 0.35, 1);
+	cairo_set_line_width(canvas->cairo, 1);
+	draw_line(canvas->cairo, x, y, near_x, near_y);
+}
+
+/* With a pale rim, so that a line behind a label does not disturb it. */
+static void draw_label(const struct canvas *canvas, size_t i)
+{
+	const struct box *box = &canvas->labels[i];
 	cairo_t *cairo = canvas->cairo;
-	double near_x, near_y;
-	struct box box;
 
 	font(cairo, LABEL_SIZE, i == 0);
-	box = find_place(canvas, x, y, text_width(cairo, picture->labels[i]));
-	canvas->taken[canvas->taken_count++] = box;
-	near_x = fmin(fmax(x, box.x), box.x + box.width);
-	near_y = fmin(fmax(y, box.y), box.y + box.height);
-	if (hypot(near_x - x, near_y - y) > DOT_RADIUS + 16) {
-		ink(cairo, 0.35, 1);
-		cairo_set_line_width(cairo, 1);
-		draw_line(cairo, x, y, near_x, near_y);
-	}
-	cairo_move_to(cairo, box.x, box.y + LABEL_SIZE * 0.8);
-	cairo_text_path(cairo, picture->labels[i]);
+	cairo_move_to(cairo, box->x, box->y + LABEL_SIZE * 0.8);
+	cairo_text_path(cairo, canvas->picture->labels[i]);
 	ink(cairo, 1, 0.9);
 	cairo_set_line_width(cairo, 4);
 	cairo_stroke_preserve(cairo);
@@ -353,11 +376,17 @@ void picture_draw(const struct picture *picture, const char *path)
 	draw_titles(&canvas);
 	draw_scale(&canvas);
 	draw_dots(&canvas);
+	place_labels(&canvas);
+	for (size_t i = 0; i < picture->count; i++)
+		draw_leader(&canvas, i);
 	for (size_t i = 0; i < picture->count; i++)
 		draw_label(&canvas, i);
 	status = cairo_status(canvas.cairo);
+	errno = 0;
 	if (status == CAIRO_STATUS_SUCCESS)
 		status = cairo_surface_write_to_png(surface, path);
+	if (status == CAIRO_STATUS_WRITE_ERROR && errno)
+		fail("cannot write %s: %s", path, strerror(errno));
 	if (status != CAIRO_STATUS_SUCCESS)
 		fail("cannot draw %s: %s", path, cairo_status_to_string(status));
 	free(canvas.taken);

@@ -49,6 +49,20 @@ static bool is_able(VkPhysicalDevice physical)
 	return features.timelineSemaphore;
 }
 
+static _Noreturn void fail_to_pick(const char *name, const VkPhysicalDevice *devices,
+				   uint32_t count)
+{
+	VkPhysicalDeviceProperties properties;
+
+	fprintf(stderr, "no Vulkan 1.2 device with timeline semaphores%s%s\n",
+		name ? " has a name with " : " here", name ? name : "");
+	for (uint32_t i = 0; i < count; i++) {
+		vkGetPhysicalDeviceProperties(devices[i], &properties);
+		fprintf(stderr, "there is: %s\n", properties.deviceName);
+	}
+	exit(1);
+}
+
 static void pick_device(struct compute *compute, const char *name)
 {
 	VkPhysicalDevice devices[MOST_DEVICES];
@@ -64,11 +78,8 @@ static void pick_device(struct compute *compute, const char *name)
 			break;
 		compute->physical = NULL;
 	}
-	if (!compute->physical) {
-		fprintf(stderr, "no Vulkan 1.2 device with timeline semaphores%s%s\n",
-			name ? " has a name with " : " here", name ? name : "");
-		exit(1);
-	}
+	if (!compute->physical)
+		fail_to_pick(name, devices, count);
 	vkGetPhysicalDeviceMemoryProperties(compute->physical, &compute->memory);
 }
 

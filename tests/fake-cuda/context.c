@@ -90,6 +90,16 @@ CUresult fake_cuDeviceGetName(char *name, int length, CUdevice device)
 	return fake_end(CUDA_SUCCESS);
 }
 
+/* Nothing is at these addresses. */
+CUresult fake_cuDeviceGetPCIBusId(char *id, int length, CUdevice device)
+{
+	FAKE_BEGIN("cuDeviceGetPCIBusId");
+	if (!device_exists(device))
+		return fake_end(CUDA_ERROR_INVALID_DEVICE);
+	snprintf(id, (size_t)length, "FFFF:%02X:00.0", 0xf0 + device);
+	return fake_end(CUDA_SUCCESS);
+}
+
 CUresult fake_cuDeviceTotalMem(size_t *bytes, CUdevice device)
 {
 	FAKE_BEGIN("cuDeviceTotalMem_v2");

@@ -12,6 +12,8 @@
  *   truncate    GDS_LIAR_FILE loses its second half just before the read
  *   change      GDS_LIAR_FILE has its first byte changed just before the read
  *   signal      SIGTERM comes while the batch is in flight
+ *   early       SIGTERM comes before anything is read
+ *   late        SIGTERM comes after a checksum
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -30,6 +32,7 @@ int __real_gds_batch_submit(struct gds_batch *batch);
 int __real_gds_batch_wait(struct gds_batch *batch, int64_t timeout_ns);
 int __real_gds_buffer_checksum(struct gds_buffer *buffer, uint64_t offset, uint64_t bytes,
 			       uint32_t *crc32);
+int __real_gds_reader_open(struct gds_reader **reader, const struct gds_reader_options *options);
 
 ssize_t __wrap_gds_batch_add(struct gds_batch *batch, const struct gds_request *requests,
 			     size_t count);
@@ -37,6 +40,7 @@ int __wrap_gds_batch_submit(struct gds_batch *batch);
 int __wrap_gds_batch_wait(struct gds_batch *batch, int64_t timeout_ns);
 int __wrap_gds_buffer_checksum(struct gds_buffer *buffer, uint64_t offset, uint64_t bytes,
 			       uint32_t *crc32);
+int __wrap_gds_reader_open(struct gds_reader **reader, const struct gds_reader_options *options);
 
 /* Of the batch that was filled last: read has one at a time. */
 static struct gds_request added[MOST_REQUESTS];
@@ -135,16 +139,30 @@ int __wrap_gds_batch_submit(struct gds_batch *batch)
 	return __real_gds_batch_submit(batch);
 }
 
-int __wrap_gds_batch_wait(struct gds_batch *batch, int64_t timeout_ns)
+/* Once: the second one would kill. */
+static int signal_for(const char *lie)
 {
 	static int signalled;
+
+	if (!lie_is(lie) || signalled)
+		return 0;
+	signalled = 1;
+	raise(SIGTERM);
+	return 1;
+}
+
+int __wrap_gds_reader_open(struct gds_reader **reader, const struct gds_reader_options *options)
+{
+	signal_for("early");
+	return __real_gds_reader_open(reader, options);
+}
+
+int __wrap_gds_batch_wait(struct gds_batch *batch, int64_t timeout_ns)
+{
 	int error;
 
-	if (lie_is("signal") && !signalled) {
-		signalled = 1;
-		raise(SIGTERM);
+	if (signal_for("signal"))
 		return -EINTR;
-	}
 	error = __real_gds_batch_wait(batch, timeout_ns);
 	if (error == 0 && lie_is("untouched"))
 		restore_buffers(0, 2);
@@ -164,5 +182,6 @@ int __wrap_gds_buffer_checksum(struct gds_buffer *buffer, uint64_t offset, uint6
 
 	if (error == 0 && lie_is("checksum"))
 		*crc32 ^= 1;
+	signal_for("late");
 	return error;
 }

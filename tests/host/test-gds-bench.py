@@ -152,17 +152,25 @@ class Case(unittest.TestCase):
     def listing(self):
         return sorted(os.listdir(self.folder))
 
+    def complaints(self, result):
+        """What it wrote to its standard error, but for what a user's limit makes it say."""
+        if resource.getrlimit(resource.RLIMIT_MEMLOCK)[0] == resource.RLIM_INFINITY:
+            return result.stderr
+        return re.sub(r"^gds: warning: the buffer is not registered with io_uring: the "
+                      r"locked-memory limit is .*\n", "", result.stderr, flags=re.MULTILINE)
+
     def assert_one_line(self, result, status, *words):
         """It failed with `status` and said so in one line that has these words."""
         self.assertEqual(result.returncode, status, result.stderr + result.stdout)
-        self.assertEqual(result.stderr.count("\n"), 1, result.stderr)
-        self.assertTrue(result.stderr.startswith("gds-bench: "), result.stderr)
+        said = self.complaints(result)
+        self.assertEqual(said.count("\n"), 1, said)
+        self.assertTrue(said.startswith("gds-bench: "), said)
         for word in words:
-            self.assertIn(word, result.stderr)
+            self.assertIn(word, said)
 
     def assert_ok(self, result):
         self.assertEqual(result.returncode, OK, result.stderr + result.stdout)
-        self.assertEqual(result.stderr, "")
+        self.assertEqual(self.complaints(result), "")
 
     def require(self, condition, reason):
         if not condition:
@@ -246,6 +254,29 @@ class Read(Case):
             result = run("read", device, "--device", best_device(), "--verify", "--json")
             self.assert_ok(result)
             self.assertEqual(json.loads(result.stdout)["files"][0]["bytes"], 3 * MIB)
+
+    def test_a_name_in_a_report_keeps_its_line(self):
+        names = [self.write("two\nlines \x1b[31m", b"x" * 9000), self.write("long" * 60, b"y")]
+        folder = self.path("deep" * 60)
+        for _ in range(5):
+            os.mkdir(folder)
+            folder = os.path.join(folder, "deep" * 60)
+        names.append(os.path.join(os.path.dirname(folder), "file"))
+        self.write(names[-1], b"z")
+        self.assertGreater(len(names[-1]), 1024)
+        result = run("read", *names, "--device", "host")
+        self.assert_ok(result)
+        lines = result.stdout.splitlines()
+        self.assertEqual(len(lines), 4, result.stdout)
+        self.assertIn("two?lines ?[31m", lines[1])
+        self.assertIn(names[2], lines[3])
+        self.assertEqual(len({line.index(" host ") for line in lines[1:]}), 1)
+        for command in ("check", "bench"):
+            result = run(command, names[0], "--device", "host",
+                         *(("--bs", "4k") if command == "bench" else ("--no-proof",)))
+            self.assert_ok(result)
+            self.assertIn("two?lines ?[31m", result.stdout)
+            self.assertNotIn("\x1b", result.stdout)
 
 
 class Output(Case):
@@ -393,6 +424,11 @@ class BadInput(Case):
     def test_a_missing_file(self):
         self.every_command(self.path("none"), FAILED, self.path("none"), "No such file",
                            "check the name")
+
+    def test_a_missing_file_of_a_very_long_path(self):
+        name = self.path("/".join(["d" * 250] * 15))
+        self.assertGreater(len(name), 3700)
+        self.every_command(name, FAILED, name, "No such file", "check the name")
 
     def test_a_directory_without_a_file(self):
         os.mkdir(self.path("empty"))
@@ -546,6 +582,35 @@ class BadInput(Case):
                 self.assert_one_line(result, FAILED, "SIGTERM", self.file)
                 self.assertEqual(result.stdout, "")
 
+    def test_a_signal_before_the_first_read(self):
+        for command in ("read", "bench"):
+            with self.subTest(command=command):
+                result = run(command, self.file, "--device", best_device(), tool=LIAR,
+                             environment={"GDS_LIAR": "early"})
+                self.assert_one_line(result, FAILED, "SIGTERM", self.file)
+                self.assertEqual(result.stdout, "")
+
+    def test_a_signal_during_a_check(self):
+        for lie, arguments in (("early", (self.file,)), ("late", (best_device(), self.file))):
+            with self.subTest(lie=lie, arguments=arguments):
+                result = run("check", *arguments, tool=LIAR, environment={"GDS_LIAR": lie})
+                self.assertEqual(result.returncode, FAILED, result.stdout)
+                self.assertEqual(result.stderr.count("interrupted by SIGTERM"), 1)
+
+    def test_a_signal_leaves_no_file_out_of_the_report(self):
+        result = run("read", self.file, self.file, "--json", "--device", best_device(), tool=LIAR,
+                     environment={"GDS_LIAR": "early"})
+        self.assert_one_line(result, FAILED, "SIGTERM", self.file)
+        report = json.loads(result.stdout)
+        self.assertFalse(report["ok"])
+        self.assertIn("SIGTERM", report["files"][0]["error"])
+
+    def test_a_signal_that_was_ignored_before(self):
+        result = run("read", self.file, "--device", best_device(), tool=LIAR,
+                     environment={"GDS_LIAR": "signal"},
+                     preexec_fn=lambda: signal.signal(signal.SIGTERM, signal.SIG_IGN))
+        self.assert_ok(result)
+
     def test_an_output_nobody_takes(self):
         self.require(os.path.exists("/dev/full"), "there is no /dev/full")
         with open("/dev/full", "w", encoding="utf-8") as full:
@@ -562,6 +627,9 @@ class Usage(Case):
                 (("read",), ("no file",)),
                 (("bench",), ("no file", "--trace")),
                 (("bench", self.file, "--trace", self.file), ("--trace", "leave out")),
+                (("bench", self.file, "--sample", "4k", "--size", "1M"), ("--size", "leave it out")),
+                (("bench", "--trace", self.file, "--size", "1M"), ("--size", "leave it out")),
+                (("bench", self.file, "--sample", "2k-8k", "--align", "4k"), ("--align",)),
                 (("bench", self.file, "--sample", "200k-2k"), ("smaller one first",)),
                 (("bench", self.file, "--sample", "many"), ("--sample",)),
                 (("bench", self.file, "--compare", "mapped"), ("two paths",)),
@@ -694,6 +762,19 @@ class Check(Case):
                 # What goes elsewhere is not asked for much of it.
                 for probe in proof["probes"]:
                     self.assertEqual(probe["finding"] == "not tried", probe["bytes"] > MIB, probe)
+
+    def test_what_failed_is_told_in_the_object_of_the_file(self):
+        for arguments, lie, word, status in (
+                (("host", self.file), "flip", "elsewhere", FAILED),
+                ((self.file, "--device", "host", "--path", "dmabuf"), "", "dmabuf", UNAVAILABLE)):
+            with self.subTest(arguments=arguments):
+                result = run("check", "--json", *arguments, tool=LIAR,
+                             environment={"GDS_LIAR": lie})
+                self.assertEqual(result.returncode, status, result.stderr)
+                files = json.loads(result.stdout)["files"]
+                self.assertEqual(len(files), 1, files)
+                self.assertIn("paths", files[0])
+                self.assertIn(word, files[0]["error"])
 
     def test_a_file_that_changes_during_a_proof_is_told(self):
         result = run("check", "host", self.file, tool=LIAR,
@@ -829,6 +910,15 @@ class Work(Case):
         self.assertTrue(all(file["verified"] for file in read["files"]))
         self.assertEqual([os.path.basename(file["file"]) for file in read["files"]],
                          ["0", "2", "4", "1", "3", "input"])
+
+    def test_a_link_to_a_directory_is_the_directory_and_links_below_are_left_out(self):
+        folder = self.folder_of([4096, 8192])
+        os.symlink(folder, self.path("link"))
+        os.symlink(self.file, os.path.join(folder, "to-a-file"))
+        os.symlink(folder, os.path.join(folder, "round"))
+        for name in (self.path("link"), folder):
+            read = json.loads(run("read", name, "--json", "--device", "host").stdout)
+            self.assertEqual([file["bytes"] for file in read["files"]], [4096, 8192])
 
     def test_thousands_of_files_are_read(self):
         folder = self.path("thousands")

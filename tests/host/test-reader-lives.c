@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #define SMALL   5000
-#define THREADS 8
+#define THREADS 16
 #define TURNS   30
 
 static void close_file(struct fixture *fixture)
@@ -283,7 +283,7 @@ static void *work(void *argument)
 	return NULL;
 }
 
-static void eight_threads_share_one_reader(void **state)
+static void sixteen_threads_share_one_reader(void **state)
 {
 	struct fixture *fixture = *state;
 	struct worker workers[THREADS];
@@ -381,6 +381,43 @@ static void a_child_of_fork_is_told_to_open_its_own_reader(void **state)
 	gds_batch_destroy(batch);
 }
 
+/* Some memory is not there, and a driver waits for threads that are not. */
+static int child_with_a_buffer(struct fixture *fixture)
+{
+	struct gds_device_info info = { .size = sizeof(info) };
+	struct gds_buffer *fresh = NULL;
+	uint32_t crc;
+	char bytes[8];
+
+	alarm(60);
+	if (gds_buffer_copy_out(fixture->buffer, 0, bytes, sizeof(bytes)) != -EPERM)
+		return 1;
+	if (!strstr(gds_last_error(), "fork"))
+		return 2;
+	if (gds_buffer_copy_in(fixture->buffer, 0, bytes, sizeof(bytes)) != -EPERM ||
+	    gds_buffer_checksum(fixture->buffer, 0, sizeof(bytes), &crc) != -EPERM)
+		return 3;
+	if (gds_buffer_alloc(&fresh, fixture->device, SMALL, 0) != -EPERM || fresh ||
+	    gds_device_get_info(fixture->device, &info) != -EPERM)
+		return 4;
+	gds_buffer_free(fixture->buffer);
+	gds_device_close(fixture->device);
+	return 0;
+}
+
+static void a_child_of_fork_leaves_devices_and_buffers_alone(void **state)
+{
+	struct fixture *fixture = *state;
+	int status;
+	pid_t child = fork();
+
+	if (child == 0)
+		_exit(child_with_a_buffer(fixture));
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 0);
+}
+
 int main(void)
 {
 	const struct test_case cases[] = {
@@ -393,10 +430,11 @@ int main(void)
 		TEST_CASE(a_closed_reader_takes_no_more_reads),
 		TEST_CASE(a_device_is_kept_while_it_has_buffers),
 		TEST_CASE(objects_end_in_any_order_with_reads_in_flight),
-		TEST_CASE_FOR(eight_threads_share_one_reader, is_for_many_threads),
+		TEST_CASE_FOR(sixteen_threads_share_one_reader, is_for_many_threads),
 		TEST_CASE_FOR(a_waiting_thread_sees_a_batch_cancelled_by_another,
 			      is_for_many_threads),
 		TEST_CASE(a_child_of_fork_is_told_to_open_its_own_reader),
+		TEST_CASE(a_child_of_fork_leaves_devices_and_buffers_alone),
 	};
 
 	return run_cases("reader-lives", cases, sizeof(cases) / sizeof(cases[0]));

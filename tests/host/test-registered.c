@@ -361,6 +361,24 @@ static void why_there_is_no_device_is_listed(void **state)
 	assert_string_equal(seen.reason, "plug one in");
 }
 
+static int fail_and_note(const char *backend, const struct gds_device_info *info,
+			 const char *reason, void *user)
+{
+	assert_int_equal(gds_device_open(NULL, NULL), -EINVAL);
+	return note(backend, info, reason, user);
+}
+
+static void a_reason_outlasts_what_fails_while_it_is_listed(void **state)
+{
+	static struct fake fake = { .open_result = -ENODEV, .message = "plug two in" };
+	struct seen seen = { .backend = "unplugged-too" };
+
+	fake.calls = fake_calls(&fake, "unplugged-too");
+	must(gds_backend_register(&fake.calls));
+	must(gds_device_list(fail_and_note, &seen));
+	assert_string_equal(seen.reason, "plug two in");
+}
+
 static void the_structure_and_its_strings_need_not_stay(void **state)
 {
 	static struct fake fake;
@@ -792,6 +810,7 @@ int main(void)
 		cmocka_unit_test(a_registered_device_is_listed_and_opened_like_any),
 		cmocka_unit_test(a_backend_may_list_its_devices_itself),
 		cmocka_unit_test(why_there_is_no_device_is_listed),
+		cmocka_unit_test(a_reason_outlasts_what_fails_while_it_is_listed),
 		cmocka_unit_test(the_structure_and_its_strings_need_not_stay),
 		cmocka_unit_test(names_that_are_taken_are_refused),
 		cmocka_unit_test(names_that_no_device_could_have_are_refused),

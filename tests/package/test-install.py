@@ -31,7 +31,8 @@ EXPECTED = [
     (r"LIB/cmake/gds/gds-(config|config-version|targets|targets-\w+)\.cmake", True),
     (r"bin/gds-bench", True),
     (r"share/man/man1/gds-bench\.1", True),
-    (r"share/man/man[37]/[\w-]+\.[37]", False),
+    # Made by doxygen: not where that is missing. test-man-pages looks at which there are.
+    (r"share/man/man[37]/gds[\w-]*\.[37]", False),
     (r"share/doc/gds/LICENSE", True),
     (r"share/doc/gds/README\.md", True),
     (r"share/doc/gds/CHANGELOG\.md", True),
@@ -80,6 +81,14 @@ class InstallTest(unittest.TestCase):
                 self.assertTrue(matching, f"nothing installed matches {pattern}")
             files -= matching
         self.assertEqual(files, set())
+
+    def test_installs_the_man_pages_that_were_made(self):
+        made = os.path.join(BUILD, "docs/man")
+        if not os.path.isdir(made):
+            self.skipTest("there are no man pages in this build: cmake said what they need")
+        installed = {os.path.basename(path) for path in installed_files(self.prefix)
+                     if path.endswith((".3", ".7"))}
+        self.assertEqual(installed, set(os.listdir(made)))
 
     def test_nothing_installed_names_the_build_or_source_folder(self):
         for path in installed_files(self.prefix):

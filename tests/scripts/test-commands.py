@@ -57,8 +57,8 @@ class CommandsTest(unittest.TestCase):
 class DemoFileTest(unittest.TestCase):
     """A FILE that cannot be read is refused in one line, before anything else is done."""
 
-    def check_refused(self, path, reason, folder="/"):
-        done = run("demo.sh", path, folder=folder)
+    def check_refused(self, path, reason, folder="/", options=()):
+        done = run("demo.sh", *options, path, folder=folder)
         self.assertEqual((done.returncode, done.stdout), (1, ""))
         self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
         self.assertIn(path, done.stderr)
@@ -82,6 +82,11 @@ class DemoFileTest(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             open(os.path.join(folder, "empty"), "wb").close()
             self.check_refused("empty", "empty", folder)
+
+    def test_file_that_the_virtual_drive_cannot_hold(self):
+        with tempfile.NamedTemporaryFile() as file:
+            file.truncate((7 << 30) + 1)
+            self.check_refused(file.name, "over 7 GiB", options=["--direct"])
 
     def test_unreadable_file(self):
         # Root may read everything, so that it runs a copy as nobody, who may read nothing.

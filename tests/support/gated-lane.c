@@ -47,6 +47,7 @@ static int gated_open(struct lane **lane, const struct lane_options *options)
 	if (err)
 		return err;
 	(*lane)->ops = &lane_gated;
+	(*lane)->ring = NULL; /* reads come by the gate */
 	held_count = 0;
 	cancelled_count = 0;
 	pthread_mutex_lock(&lock);
@@ -91,23 +92,25 @@ static void gated_queue(struct lane *lane, const struct lane_read *read)
 		behind->queue(lane, read);
 }
 
-static int gated_enter(struct lane *lane, uint64_t wait_ns)
+static int gated_enter(struct lane *lane, uint64_t wait_ns, uint32_t gather)
 {
 	if (!closed) {
 		for (size_t i = 0; i < held_count; i++)
 			behind->queue(lane, &held[i]);
 		held_count = 0;
 	}
-	return behind->enter(lane, cancelled_count ? 0 : wait_ns);
+	return behind->enter(lane, cancelled_count ? 0 : wait_ns, gather);
 }
 
-static size_t gated_reap(struct lane *lane, struct lane_completion *completions, size_t room)
+static size_t gated_reap(struct lane *lane, const struct lane_completion **completions)
 {
-	size_t count = 0;
+	size_t count = cancelled_count;
 
-	while (count < room && cancelled_count)
-		completions[count++] = cancelled[--cancelled_count];
-	return count + behind->reap(lane, completions + count, room - count);
+	if (count == 0)
+		return behind->reap(lane, completions);
+	*completions = cancelled;
+	cancelled_count = 0;
+	return count;
 }
 
 static void gated_cancel(struct lane *lane, uint64_t token)
@@ -116,7 +119,7 @@ static void gated_cancel(struct lane *lane, uint64_t token)
 		if (held[i].token != token)
 			continue;
 		held[i] = held[--held_count];
-		cancelled[cancelled_count++] = (struct lane_completion){ token, -ECANCELED };
+		cancelled[cancelled_count++] = (struct lane_completion){ token, -ECANCELED, 0 };
 		return;
 	}
 	behind->cancel(lane, token);

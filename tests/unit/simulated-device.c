@@ -247,6 +247,7 @@ static int simulated_acquire(struct backend_memory *base, uint64_t offset, uint6
 
 	if (memory->freed || !range_fits(offset, bytes, base->bytes))
 		simulation_fail(memory->simulation, "acquire beyond memory, or after its end");
+	owner(memory)->counts.acquires++;
 	memcpy(memory->seen + offset, memory->host + offset, bytes);
 	return 0;
 }

@@ -60,6 +60,7 @@ struct simulated_device_counts {
 	uint64_t copies;
 	uint64_t faults; /* calls that failed */
 	uint64_t exports;
+	uint64_t acquires;
 	bool lost;
 };
 

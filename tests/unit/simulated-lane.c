@@ -346,7 +346,7 @@ bool simulation_pass_time(struct simulation *simulation)
 	return true;
 }
 
-static int simulated_enter(struct lane *lane, uint64_t wait_ns)
+static int simulated_enter(struct lane *lane, uint64_t wait_ns, uint32_t gather)
 {
 	struct simulation *simulation = of(lane);
 	uint64_t due_ns;
@@ -363,6 +363,9 @@ static int simulated_enter(struct lane *lane, uint64_t wait_ns)
 		simulation->clock_ns = wait_ns < due_ns - simulation->clock_ns
 					       ? simulation->clock_ns + wait_ns
 					       : due_ns;
+	/* It may, or may not. */
+	if (wait_ns > LANE_GATHER_NS && gather > 1)
+		simulation->clock_ns += random_below(&simulation->random, LANE_GATHER_NS);
 	tell(simulation);
 	return 0;
 }
@@ -473,17 +476,19 @@ static bool take_due(struct simulation *simulation, struct simulated_read *taken
 	return true;
 }
 
-static size_t simulated_reap(struct lane *lane, struct lane_completion *completions, size_t room)
+static size_t simulated_reap(struct lane *lane, const struct lane_completion **completions)
 {
 	struct simulation *simulation = of(lane);
+	struct lane_completion *reaped = simulation->reaped;
 	struct simulated_read read = { 0 };
 	size_t count = 0;
 
-	while (count < room && take_due(simulation, &read)) {
-		completions[count].token = read.read.token;
-		completions[count].result = result_of(simulation, &read, simulation->operations);
+	while (count < SIMULATED_REAP && take_due(simulation, &read)) {
+		reaped[count].token = read.read.token;
+		reaped[count].result = result_of(simulation, &read, simulation->operations);
 		count++;
 	}
+	*completions = reaped;
 	return count;
 }
 

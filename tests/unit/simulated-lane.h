@@ -23,6 +23,7 @@
 #define SIMULATED_SLOTS      64
 #define SIMULATED_BAD_BYTES  4096u /* a bad place of a file spoils one such block */
 #define SIMULATED_MOST_READS 8192
+#define SIMULATED_REAP       64    /* completions at once */
 #define SIMULATED_DMA_OFFSET 8192u /* most bytes of a dma-buf before its slice */
 
 /* A file as the storage holds it. The caller owns the arrays. */
@@ -99,6 +100,7 @@ struct simulation {
 	uint32_t depth;
 	struct simulated_read *reads;
 	size_t read_count; /* queued or in flight */
+	struct lane_completion reaped[SIMULATED_REAP];
 	struct {
 		struct simulated_file *file;
 		bool direct;

@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The parts of gds-bench that need no device: sizes, options, histogram, offsets. */
+/* The parts of gds-bench that need no device: sizes, options, histogram, offsets, tables. */
 #include "offsets.h"
 #include "options.h"
+#include "report.h"
 #include "sizes.h"
 #include "stats.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -76,6 +79,7 @@ static void times_have_units(void **state)
 	assert_non_null(duration_parse("-1", &value));
 	assert_non_null(duration_parse("", &value));
 	assert_non_null(duration_parse("1e300", &value));
+	assert_non_null(duration_parse("0x10", &value));
 }
 
 static void sizes_print_as_they_are_read(void **state)
@@ -279,6 +283,20 @@ static void choices_are_the_librarys(void **state)
 	}
 }
 
+static void a_bucket_of_a_long_run_does_not_overflow(void **state)
+{
+	struct histogram histogram;
+
+	(void)state;
+	histogram_clear(&histogram);
+	histogram_add(&histogram, 10);
+	histogram_add(&histogram, 20);
+	histogram.buckets[histogram_bucket(10)] = UINT32_MAX;
+	histogram.count = (uint64_t)UINT32_MAX + 1;
+	histogram_add(&histogram, 10);
+	assert_int_equal(histogram_percentile(&histogram, 50), 10);
+}
+
 static void an_option_is_in_the_table_once_for_a_command(void **state)
 {
 	(void)state;
@@ -286,6 +304,73 @@ static void an_option_is_in_the_table_once_for_a_command(void **state)
 		for (size_t j = 0; j < i; j++)
 			if (strcmp(option_specs[i].name, option_specs[j].name) == 0)
 				assert_false(option_specs[i].commands & option_specs[j].commands);
+}
+
+/* What tables print meanwhile. */
+struct printed {
+	int before; /* where it goes otherwise */
+	FILE *file;
+};
+
+static void begin_printing(struct printed *printed)
+{
+	printed->file = tmpfile();
+	assert_non_null(printed->file);
+	fflush(stdout);
+	printed->before = dup(STDOUT_FILENO);
+	assert_true(printed->before >= 0);
+	assert_true(dup2(fileno(printed->file), STDOUT_FILENO) >= 0);
+}
+
+static size_t end_printing(struct printed *printed, char *text, size_t bytes)
+{
+	size_t got;
+
+	fflush(stdout);
+	assert_true(dup2(printed->before, STDOUT_FILENO) >= 0);
+	close(printed->before);
+	rewind(printed->file);
+	got = fread(text, 1, bytes - 1, printed->file);
+	text[got] = '\0';
+	fclose(printed->file);
+	return got;
+}
+
+static void a_table_is_as_wide_as_its_widest_cells(void **state)
+{
+	struct printed printed;
+	struct table table;
+	char text[128];
+
+	(void)state;
+	begin_printing(&printed);
+	table_begin(&table, 3);
+	for (const char *const *cell =
+		     (const char *const[]){ "a", "bcd", "e", "fghi", "j", "kl", NULL };
+	     *cell; cell++)
+		table_add(&table, "%s", *cell);
+	table_print(&table);
+	end_printing(&printed, text, sizeof(text));
+	assert_string_equal(text, "a     bcd  e\n"
+				  "fghi  j    kl\n");
+}
+
+/* A cost that grew by the square of the rows would keep this test from ending. */
+static void a_table_of_many_rows_is_printed(void **state)
+{
+	const size_t rows = 300000;
+	struct printed printed;
+	struct table table;
+	char text[16];
+
+	(void)state;
+	begin_printing(&printed);
+	table_begin(&table, TABLE_MOST_COLUMNS);
+	for (size_t i = 0; i < rows * TABLE_MOST_COLUMNS; i++)
+		table_add(&table, "%zu", i % 10);
+	table_print(&table);
+	end_printing(&printed, text, sizeof(text));
+	assert_memory_equal(text, "0  1  2  3  4", 13);
 }
 
 int main(void)
@@ -306,7 +391,10 @@ int main(void)
 		cmocka_unit_test(what_is_not_given_has_its_default),
 		cmocka_unit_test(files_may_look_like_options),
 		cmocka_unit_test(choices_are_the_librarys),
+		cmocka_unit_test(a_bucket_of_a_long_run_does_not_overflow),
 		cmocka_unit_test(an_option_is_in_the_table_once_for_a_command),
+		cmocka_unit_test(a_table_is_as_wide_as_its_widest_cells),
+		cmocka_unit_test(a_table_of_many_rows_is_printed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -64,6 +64,21 @@ static void a_device_that_cannot_be_used_is_listed_with_the_reason(void **state)
 	assert_non_null(strstr(listing.text, "no GPU"));
 }
 
+static void a_device_tells_its_pci_address_as_sysfs_does(void **state)
+{
+	struct gds_device_info info = { .size = sizeof(info) };
+	struct backend_device *device = NULL;
+
+	fake_cuda_devices(2);
+	assert_int_equal(ops->open(&device, "1"), 0);
+	ops->info(device, &info);
+	assert_string_equal(info.pci, "ffff:f1:00.0");
+	fake_cuda_fail("cuDeviceGetPCIBusId", 1, CUDA_ERROR_INVALID_VALUE);
+	ops->info(device, &info);
+	assert_string_equal(info.pci, "");
+	ops->close(device);
+}
+
 static void devices_are_picked_by_number_and_by_name(void **state)
 {
 	static const struct {
@@ -699,6 +714,41 @@ static void a_callers_memory_is_used_in_its_own_context(void **state)
 	ops->close(device);
 }
 
+/* After an error of copied() the staging memory is used again. */
+static void a_wait_that_fails_in_one_context_waits_for_the_others(void **state)
+{
+	struct backend_device *device = open_device("");
+	CUcontext context = fake_cuda_context(0);
+	CUdeviceptr address = callers_memory(context, HOST_BYTES);
+	struct backend_memory *own = alloc(device, HOST_BYTES, 0), *theirs = NULL;
+	struct backend_staging *staging = NULL;
+	struct backend_copy copies[2];
+	void *host = pages(HOST_BYTES);
+	uint64_t ticket = 0, done = 0;
+
+	assert_int_equal(ops->staging_attach(device, host, HOST_BYTES, &staging), 0);
+	assert_int_equal(backend_cuda_import(device, address, HOST_BYTES, &theirs), 0);
+	copies[0] = (struct backend_copy){ .memory = own, .staging = staging, .bytes = 40000 };
+	copies[1] = (struct backend_copy){ .memory = theirs, .staging = staging, .bytes = 40000 };
+	fill(host, HOST_BYTES, 52);
+	assert_int_equal(ops->copy(device, &copies[0], 1, &ticket), 0);
+	fake_cuda_lag(100);
+	assert_int_equal(ops->copy(device, &copies[1], 1, &ticket), 0);
+	fake_cuda_fail("cuEventQuery", 1, CUDA_ERROR_ILLEGAL_ADDRESS);
+	assert_int_equal(ops->copied(device, ticket, 0, &done), -EIO);
+	assert_non_null(strstr(gds_last_error(), "its copies failed"));
+	fill(host, HOST_BYTES, 53);
+	expect(own, 0, 40000, 52);
+	expect(theirs, 0, 40000, 52);
+	ops->free(theirs);
+	ops->free(own);
+	ops->staging_detach(staging);
+	munmap(host, HOST_BYTES);
+	assert_int_equal(cuda.cuMemFree(address), CUDA_SUCCESS);
+	fake_cuda_context_end(context);
+	ops->close(device);
+}
+
 static void tickets_of_two_contexts_are_done_in_order(void **state)
 {
 	struct backend_device *device = open_device("");
@@ -1043,6 +1093,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		CUDA_TEST(every_device_is_listed_until_the_visitor_has_enough),
 		CUDA_TEST(a_device_that_cannot_be_used_is_listed_with_the_reason),
+		CUDA_TEST(a_device_tells_its_pci_address_as_sysfs_does),
 		CUDA_TEST(devices_are_picked_by_number_and_by_name),
 		CUDA_TEST(memory_of_every_kind_holds_what_was_copied_in),
 		CUDA_TEST(memory_lies_where_it_was_asked_for),
@@ -1063,6 +1114,7 @@ int main(void)
 		CUDA_TEST(checksums_by_the_kernel_are_those_of_zlib),
 		CUDA_TEST(a_driver_that_refuses_the_kernel_is_named_and_done_without),
 		CUDA_TEST(a_callers_memory_is_used_in_its_own_context),
+		CUDA_TEST(a_wait_that_fails_in_one_context_waits_for_the_others),
 		CUDA_TEST(tickets_of_two_contexts_are_done_in_order),
 		CUDA_TEST(mapped_memory_of_a_caller_is_imported_over_several_mappings),
 		CUDA_TEST(memory_that_is_not_the_devices_is_not_imported),

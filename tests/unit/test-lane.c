@@ -134,6 +134,9 @@ static struct variant variants[] = {
 
 struct rig {
 	struct lane *lane;
+	struct lane_completion reaped[2 * DEPTH];
+	size_t reaped_count;
+	size_t taken; /* of these */
 	const struct lane_ops *ops;
 	int fd;
 	uint32_t file;
@@ -192,6 +195,8 @@ static void rig_open_empty(struct rig *rig, const struct variant *variant)
 	}
 	assert_int_equal(ret, 0);
 	rig->ops = variant->ops;
+	rig->reaped_count = 0;
+	rig->taken = 0;
 	rig->contents = map_memory();
 	rig->memory = map_memory();
 	random_state = 1;
@@ -223,10 +228,27 @@ static void queue(struct rig *rig, struct lane_read read)
 	rig->ops->queue(rig->lane, &read);
 }
 
+/* One completion at a time, of those that the lane gives in a row. */
+static bool take(struct rig *rig, struct lane_completion *completion)
+{
+	const struct lane_completion *reaped;
+
+	if (rig->taken == rig->reaped_count) {
+		rig->taken = 0;
+		rig->reaped_count = rig->ops->reap(rig->lane, &reaped);
+		if (rig->reaped_count == 0)
+			return false;
+		assert_in_range(rig->reaped_count, 1, 2 * DEPTH);
+		memcpy(rig->reaped, reaped, rig->reaped_count * sizeof(*reaped));
+	}
+	*completion = rig->reaped[rig->taken++];
+	return true;
+}
+
 static void reap_one(struct rig *rig, struct lane_completion *completion)
 {
-	while (!rig->ops->reap(rig->lane, completion, 1))
-		assert_int_equal(rig->ops->enter(rig->lane, LANE_WAIT_FOREVER), 0);
+	while (!take(rig, completion))
+		assert_int_equal(rig->ops->enter(rig->lane, LANE_WAIT_FOREVER, 1), 0);
 }
 
 /* Waits for one completion, and checks whose it is. Returns its result. */
@@ -265,7 +287,7 @@ static void expect_nothing(struct rig *rig)
 {
 	struct lane_completion completion;
 
-	assert_int_equal(rig->ops->reap(rig->lane, &completion, 1), 0);
+	assert_false(take(rig, &completion));
 }
 
 /* ---- What comes back -------------------------------------------------------------- */
@@ -349,7 +371,7 @@ static void queue_random_page(struct rig *rig, uint32_t slot, uint32_t *page_of)
 /* Keeps `depth` reads in flight; each has to come back once, with its own bytes. */
 static void keep_full(struct rig *rig, size_t total)
 {
-	struct lane_completion completions[16];
+	struct lane_completion completion;
 	uint32_t page_of[DEPTH];
 	bool busy[DEPTH] = { false };
 	size_t queued = 0;
@@ -363,14 +385,14 @@ static void keep_full(struct rig *rig, size_t total)
 			queue_random_page(rig, slot, page_of);
 			queued++;
 		}
-		assert_int_equal(rig->ops->enter(rig->lane, LANE_WAIT_FOREVER), 0);
-		for (size_t count = rig->ops->reap(rig->lane, completions, 16); count; count--) {
-			uint64_t slot = completions[count - 1].token;
+		assert_int_equal(rig->ops->enter(rig->lane, LANE_WAIT_FOREVER, 1), 0);
+		while (take(rig, &completion)) {
+			uint64_t slot = completion.token;
 
 			assert_in_range(slot, 0, DEPTH - 1);
 			assert_true(busy[slot]);
 			busy[slot] = false;
-			assert_int_equal(completions[count - 1].result, PAGE);
+			assert_int_equal(completion.result, PAGE);
 			assert_memory_equal(rig->memory + slot * PAGE,
 					    rig->contents + page_of[slot] * PAGE, PAGE);
 			done++;
@@ -512,7 +534,7 @@ static void expect_full_wait(struct rig *rig)
 {
 	uint64_t start = clock_now_ns();
 
-	assert_int_equal(rig->ops->enter(rig->lane, SHORT_WAIT_NS), 0);
+	assert_int_equal(rig->ops->enter(rig->lane, SHORT_WAIT_NS, 1), 0);
 	assert_true(clock_now_ns() - start >= SHORT_WAIT_NS);
 	expect_nothing(rig);
 }
@@ -527,7 +549,7 @@ static void a_wait_ends_with_its_time(void **state)
 	queue_gated(&rig, file, 1);
 	expect_full_wait(&rig); /* the read is handed over */
 	expect_full_wait(&rig); /* nothing is */
-	assert_int_equal(rig.ops->enter(rig.lane, 0), 0);
+	assert_int_equal(rig.ops->enter(rig.lane, 0, 1), 0);
 	expect_nothing(&rig);
 	open_gate(1);
 	assert_int_equal(finish(&rig, 1), 1);
@@ -541,10 +563,10 @@ static void completions_are_seen_without_waiting(void **state)
 
 	rig_open(&rig, *state);
 	queue_gated(&rig, add_gate(&rig), 1);
-	assert_int_equal(rig.ops->enter(rig.lane, 0), 0);
+	assert_int_equal(rig.ops->enter(rig.lane, 0, 1), 0);
 	open_gate(1);
-	while (!rig.ops->reap(rig.lane, &completion, 1)) {
-		assert_int_equal(rig.ops->enter(rig.lane, 0), 0);
+	while (!take(&rig, &completion)) {
+		assert_int_equal(rig.ops->enter(rig.lane, 0, 1), 0);
 		sched_yield();
 	}
 	assert_int_equal(completion.result, 1);
@@ -567,7 +589,7 @@ static void wake_ends_one_wait_of_another_thread(void **state)
 	rig_open(&rig, *state);
 	for (int i = 0; i < 100; i++) {
 		assert_int_equal(pthread_create(&thread, NULL, call_wake, &rig), 0);
-		assert_int_equal(rig.ops->enter(rig.lane, LANE_WAIT_FOREVER), 0);
+		assert_int_equal(rig.ops->enter(rig.lane, LANE_WAIT_FOREVER, 1), 0);
 		pthread_join(thread, NULL);
 	}
 	expect_full_wait(&rig);
@@ -582,7 +604,7 @@ static void wake_ends_the_next_wait(void **state)
 	for (int i = 0; i < 3; i++) {
 		rig.ops->wake(rig.lane);
 		rig.ops->wake(rig.lane);
-		assert_int_equal(rig.ops->enter(rig.lane, LANE_WAIT_FOREVER), 0);
+		assert_int_equal(rig.ops->enter(rig.lane, LANE_WAIT_FOREVER, 1), 0);
 		expect_full_wait(&rig);
 	}
 	rig_close(&rig);
@@ -612,7 +634,7 @@ static void wake_works_in_a_signal_handler(void **state)
 	handler_rig = &rig;
 	sigaction(SIGUSR1, &action, NULL);
 	assert_int_equal(pthread_create(&thread, NULL, raise_signal, NULL), 0);
-	assert_int_equal(rig.ops->enter(rig.lane, LANE_WAIT_FOREVER), 0);
+	assert_int_equal(rig.ops->enter(rig.lane, LANE_WAIT_FOREVER, 1), 0);
 	pthread_join(thread, NULL);
 	signal(SIGUSR1, SIG_DFL);
 	rig_close(&rig);
@@ -629,7 +651,7 @@ static void expect_interrupted(struct rig *rig)
 	const struct itimerval never = { 0 };
 
 	setitimer(ITIMER_REAL, &often, NULL);
-	assert_int_equal(rig->ops->enter(rig->lane, LANE_WAIT_FOREVER), -EINTR);
+	assert_int_equal(rig->ops->enter(rig->lane, LANE_WAIT_FOREVER, 1), -EINTR);
 	setitimer(ITIMER_REAL, &never, NULL);
 }
 
@@ -674,7 +696,7 @@ static void completions_are_notified(void **state)
 	file = add_gate(&rig);
 	assert_int_equal(rig.ops->notify(rig.lane, first), 0);
 	queue_gated(&rig, file, 1);
-	assert_int_equal(rig.ops->enter(rig.lane, 0), 0);
+	assert_int_equal(rig.ops->enter(rig.lane, 0, 1), 0);
 	open_gate(1);
 	expect_notification(first);
 	assert_int_equal(finish(&rig, 1), 1);
@@ -683,7 +705,7 @@ static void completions_are_notified(void **state)
 		;
 	assert_int_equal(rig.ops->notify(rig.lane, second), 0);
 	queue_gated(&rig, file, 2);
-	assert_int_equal(rig.ops->enter(rig.lane, 0), 0);
+	assert_int_equal(rig.ops->enter(rig.lane, 0, 1), 0);
 	open_gate(1);
 	expect_notification(second);
 	assert_int_equal(finish(&rig, 2), 1);
@@ -712,7 +734,7 @@ static void a_cancelled_read_ends(void **state)
 	for (uint32_t token = 0; token < before; token++)
 		queue_gated(&rig, file, token);
 	queue_gated(&rig, file, 100);
-	assert_int_equal(rig.ops->enter(rig.lane, 0), 0);
+	assert_int_equal(rig.ops->enter(rig.lane, 0, 1), 0);
 	rig.ops->cancel(rig.lane, 100);
 	assert_int_equal(finish(&rig, 100), -ECANCELED);
 
@@ -744,11 +766,11 @@ static void a_cancelled_read_is_not_begun_later(void **state)
 	file = add_gate(&rig);
 	for (uint32_t token = 0; token <= variant->threads; token++)
 		queue_gated(&rig, file, token);
-	assert_int_equal(rig.ops->enter(rig.lane, 0), 0);
+	assert_int_equal(rig.ops->enter(rig.lane, 0, 1), 0);
 	rig.ops->cancel(rig.lane, variant->threads);
 	open_gate(variant->threads);
 	for (uint32_t left = variant->threads + 1; left;)
-		left -= (uint32_t)rig.ops->reap(rig.lane, &completion, 1);
+		left -= take(&rig, &completion);
 	open_gate(1);
 	expect_full_wait(&rig);
 	poll_fd.fd = gate[0];
@@ -837,7 +859,7 @@ static void *start_and_leave(void *argument)
 
 	queue_gated(start->rig, start->gate_file, 1);
 	/* Arms the wake-up in this thread's name. */
-	assert_int_equal(start->rig->ops->enter(start->rig->lane, 1000), 0);
+	assert_int_equal(start->rig->ops->enter(start->rig->lane, 1000, 1), 0);
 	return NULL;
 }
 
@@ -855,7 +877,7 @@ static void reads_and_wakes_outlive_the_thread_that_submitted(void **state)
 	pthread_join(thread, NULL);
 
 	assert_int_equal(pthread_create(&thread, NULL, call_wake, &rig), 0);
-	assert_int_equal(rig.ops->enter(rig.lane, LANE_WAIT_FOREVER), 0);
+	assert_int_equal(rig.ops->enter(rig.lane, LANE_WAIT_FOREVER, 1), 0);
 	pthread_join(thread, NULL);
 
 	open_gate(1);
@@ -928,7 +950,7 @@ static void a_signal_is_told_after_a_submission(void **state)
 	raise(SIGALRM);
 	queue_gated(&rig, add_gate(&rig), 1);
 	enter_unblocked = true;
-	assert_int_equal(rig.ops->enter(rig.lane, LANE_WAIT_FOREVER), -EINTR);
+	assert_int_equal(rig.ops->enter(rig.lane, LANE_WAIT_FOREVER, 1), -EINTR);
 	enter_unblocked = false;
 	signal(SIGALRM, SIG_DFL);
 	sigprocmask(SIG_UNBLOCK, &alarm_signal, NULL);
@@ -944,7 +966,7 @@ static void a_wait_after_a_wake_sleeps(void **state)
 
 	rig_open(&rig, *state);
 	rig.ops->wake(rig.lane);
-	assert_int_equal(rig.ops->enter(rig.lane, LANE_WAIT_FOREVER), 0);
+	assert_int_equal(rig.ops->enter(rig.lane, LANE_WAIT_FOREVER, 1), 0);
 	enter_calls = 0;
 	expect_full_wait(&rig);
 	assert_in_range(enter_calls, 1, 2); /* two: the wake's own completion comes first */
@@ -1065,8 +1087,8 @@ static void check_faults(struct rig *rig, int error)
 	enter_error = error ? error : EAGAIN;
 	queue_gated(rig, file, 2);
 	expect_full_wait(rig);
-	assert_int_equal(rig->ops->enter(rig->lane, 0), 0);
-	assert_int_equal(rig->ops->reap(rig->lane, &completion, 1), 0);
+	assert_int_equal(rig->ops->enter(rig->lane, 0, 1), 0);
+	assert_false(take(rig, &completion));
 	enter_faults = 0;
 	open_gate(1);
 	assert_int_equal(finish(rig, 2), 1);

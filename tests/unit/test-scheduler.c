@@ -338,29 +338,28 @@ static void check_busy(const struct disk *disk)
 /* As a reader does it: streaks of whole reads first, then one by one. */
 static bool issue_streak(struct disk *disk)
 {
-	struct schedule_streak streak;
-	struct read *read;
+	struct schedule_run *run;
+	struct read *reads[64];
+	uint32_t count =
+		scheduler_take(&world.scheduler, &disk->queue,
+			       (uint32_t)random_between(&world.random, 1, 64), reads, &run);
 
-	if (!scheduler_begin(&world.scheduler, &disk->queue,
-			     (uint32_t)random_between(&world.random, 1, 64), &streak))
-		return false;
-	while ((read = schedule_whole(&streak)) != NULL) {
+	for (uint32_t i = 0; i < count; i++) {
 		struct schedule_op op = {
-			.io = { .offset = read->offset,
-				.place = read->buffer_offset,
-				.length = (uint32_t)read->length,
-				.wanted = (uint32_t)read->length },
-			.run = streak.run,
-			.read = read,
+			.io = { .offset = reads[i]->offset,
+				.place = reads[i]->buffer_offset,
+				.length = (uint32_t)reads[i]->length,
+				.wanted = (uint32_t)reads[i]->length },
+			.run = run,
+			.read = reads[i],
 			.reads = 1,
-			.charged = (uint32_t)read->length,
+			.charged = (uint32_t)reads[i]->length,
 		};
 
 		issue_one(disk, &op);
 	}
-	scheduler_end(&world.scheduler, &streak);
 	check_bounds();
-	return streak.taken > 0;
+	return count > 0;
 }
 
 static void issue(void)

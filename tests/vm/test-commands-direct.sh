@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # The command line, by the direct path, from both controllers of kernel/vm into memory
 # of every backend there is, and the thorough proof of each. GDS_TEST_BYTES says how
-# much is read, such as 1GiB; the BARs that stand for GPUs hold no more than 64 MiB.
+# much is read, such as 1GiB: into the BARs that stand for GPUs, which hold 64 MiB, in
+# windows.
 set -u
 
 skip()
@@ -30,9 +31,12 @@ gds()
 # Bytes that differ from block to block, so that a wrong place is seen.
 fill()
 {
+	local mebibytes
+
+	mebibytes=$(numfmt --from=iec-i --suffix=B --to-unit=1Mi "$bytes") || exit 1
 	for drive in /dev/nvme0n1 /dev/nvme1n1; do
-		dd if=/dev/urandom of=$drive bs=1M count=40 iflag=fullblock oflag=direct \
-			status=none || failed=1
+		dd if=/dev/urandom of=$drive bs=1M count="${mebibytes%B}" iflag=fullblock \
+			oflag=direct status=none || failed=1
 	done
 }
 
@@ -60,7 +64,7 @@ into_bar()
 			return
 		}
 	}
-	gds read "$2" --length "${bytes/1GiB/64MiB}" --buffer-bytes 32MiB \
+	gds read "$2" --length "$bytes" --buffer-bytes 32MiB \
 		--device "vfio:$1" --path dmabuf --verify
 }
 

@@ -353,7 +353,7 @@ static const struct backend_ops exporter_ops = { .name = "test-exporter",
 						 .close = close_exporter,
 						 DMABUF_MEMORY_OPS };
 
-static struct gds_device *exporter_device(struct gds_exporter_fault wrong)
+static struct gds_device *device_of(const struct backend_ops *ops, struct gds_exporter_fault wrong)
 {
 	struct dmabuf_device *backend = calloc(1, sizeof(*backend));
 	struct gds_device *device = calloc(1, sizeof(*device));
@@ -361,11 +361,16 @@ static struct gds_device *exporter_device(struct gds_exporter_fault wrong)
 	assert_non_null(backend);
 	assert_non_null(device);
 	fault = wrong;
-	dmabuf_device_init(backend, &exporter_ops, "test-exporter");
+	dmabuf_device_init(backend, ops, "test-exporter");
 	backend->make = make_exported;
 	backend->release = release_exported;
 	device->backend = &backend->base;
 	return device;
+}
+
+static struct gds_device *exporter_device(struct gds_exporter_fault wrong)
+{
+	return device_of(&exporter_ops, wrong);
 }
 
 static void act(enum gds_exporter_action action)
@@ -456,6 +461,106 @@ static void without_the_canary_a_lying_exporter_goes_unnoticed(void **state)
 	assert_int_equal(result.bytes, 4 * MIB);
 	must(gds_buffer_copy_out(rig.buffer, 0, found, sizeof(found)));
 	assert_memory_not_equal(found, contents, sizeof(found));
+	close_rig(&rig);
+}
+
+/* Its memory moves, and from then on what is mapped is another's. */
+static void a_liar_that_begins_later_is_caught_by_a_proof_that_is_repeated(void **state)
+{
+	struct gds_reader_options options = { .size = sizeof(options), .canary_interval_ns = 1 };
+	struct gds_result result;
+	struct rig rig;
+
+	(void)state;
+	need_vm();
+	open_rig(&rig, exporter_device((struct gds_exporter_fault){ 0 }), 4 * MIB, 0, 0);
+	gds_reader_close(rig.reader);
+	must(gds_reader_open(&rig.reader, &options));
+	read_all(&rig, GDS_PATH_AUTO, &result);
+	assert_int_equal(result.path_bytes[GDS_PATH_DMABUF], 4 * MIB);
+	fault.lie = 1;
+	if (ioctl(exporter(), GDS_EXPORTER_FAULT, &fault))
+		fail_msg("GDS_EXPORTER_FAULT: %s", strerror(errno));
+	act(GDS_EXPORTER_INVALIDATE);
+	read_all(&rig, GDS_PATH_AUTO, &result);
+	assert_int_equal(result.bytes, 4 * MIB);
+	assert_int_equal(result.path_bytes[GDS_PATH_DMABUF], 0);
+	check_all(&rig);
+	close_rig(&rig);
+}
+
+/* ---- A drive that others write ---- */
+
+static unsigned writes_left; /* of those that come between a canary's two reads */
+
+static void write_first_block(unsigned char value)
+{
+	int fd = open(disks[0], O_WRONLY | O_DIRECT | O_CLOEXEC);
+	unsigned char *block = aligned_alloc(4096, 4096);
+
+	assert_true(fd >= 0 && block);
+	memset(block, value, 4096);
+	assert_int_equal(pwrite(fd, block, 4096, 0), 4096);
+	memcpy(contents, block, 4096);
+	free(block);
+	close(fd);
+}
+
+/* The canary's poison comes this way, after the ordinary read and before the direct one. */
+static int copy_in_and_write(struct backend_memory *memory, uint64_t offset, const void *data,
+			     size_t bytes)
+{
+	if (writes_left) {
+		writes_left--;
+		write_first_block((unsigned char)writes_left);
+	}
+	return dmabuf_memory_copy_in(memory, offset, data, bytes);
+}
+
+static struct backend_ops writing_ops;
+
+static void open_rig_beside_a_writer(struct rig *rig, unsigned writes)
+{
+	writing_ops = exporter_ops;
+	writing_ops.copy_in = copy_in_and_write;
+	writes_left = writes;
+	open_rig(rig, device_of(&writing_ops, (struct gds_exporter_fault){ 0 }), 4 * MIB, 0, 0);
+}
+
+static void a_drive_that_is_written_meanwhile_is_not_called_a_liar(void **state)
+{
+	struct gds_stats stats = { .size = sizeof(stats) };
+	struct gds_result result;
+	struct rig rig;
+
+	(void)state;
+	need_vm();
+	open_rig_beside_a_writer(&rig, 3);
+	read_all(&rig, GDS_PATH_DMABUF, &result);
+	assert_int_equal(result.path_bytes[GDS_PATH_DMABUF], 4 * MIB);
+	check_all(&rig);
+	must(gds_reader_stats(rig.reader, &stats));
+	assert_int_equal(stats.canaries, 4);
+	assert_int_equal(stats.canaries_failed, 0);
+	close_rig(&rig);
+}
+
+static void a_drive_that_is_written_without_end_is_read_by_another_path(void **state)
+{
+	struct gds_explanation explanation = { .size = sizeof(explanation) };
+	struct gds_result result;
+	struct rig rig;
+
+	(void)state;
+	need_vm();
+	open_rig_beside_a_writer(&rig, 1000);
+	read_all(&rig, GDS_PATH_AUTO, &result);
+	writes_left = 0;
+	assert_int_equal(result.bytes, 4 * MIB);
+	assert_int_equal(result.path_bytes[GDS_PATH_DMABUF], 0);
+	check_all(&rig);
+	must(gds_explain(rig.reader, rig.files[0], rig.buffer, &explanation));
+	assert_non_null(strstr(explanation.paths[GDS_PATH_DMABUF].reason, "written all the time"));
 	close_rig(&rig);
 }
 
@@ -597,6 +702,9 @@ int main(void)
 		cmocka_unit_test(a_lying_exporter_is_caught_and_the_read_carried_by_another_path),
 		cmocka_unit_test(a_lying_exporter_fails_a_read_that_is_pinned_to_the_path),
 		cmocka_unit_test(without_the_canary_a_lying_exporter_goes_unnoticed),
+		cmocka_unit_test(a_liar_that_begins_later_is_caught_by_a_proof_that_is_repeated),
+		cmocka_unit_test(a_drive_that_is_written_meanwhile_is_not_called_a_liar),
+		cmocka_unit_test(a_drive_that_is_written_without_end_is_read_by_another_path),
 		cmocka_unit_test(a_refused_attachment_is_a_reason_and_another_path),
 		cmocka_unit_test(memory_that_moves_under_load_loses_no_byte),
 		cmocka_unit_test(memory_that_is_revoked_fails_its_reads_or_takes_another_path),

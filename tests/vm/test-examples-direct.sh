@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# The examples in kernel/vm, where an NVMe drive writes into the memory that they work in:
+# The examples and the demo in kernel/vm, where an NVMe drive writes into the memory that they work in:
 # each must say that its bytes came by the path dmabuf, and all of them. It prints its cases
 # as cmocka does.
 #
@@ -78,6 +78,19 @@ print(f'{zlib.crc32(open(\"/dev/nvme0n1\", \"rb\").read(9000000)):08x}')")
 	says "^CRC-32 $crc, of the buffer and of its memfd"
 }
 
+uring_dmabuf_reads_without_gds()
+{
+	runs "$examples/uring-dmabuf" /dev/nvme0n1
+	says "^65536 bytes of /dev/nvme0n1: all as an ordinary read gives them$"
+}
+
+the_demo_reads_a_file_that_it_put_on_the_drive()
+{
+	need_model
+	runs scripts/demo-direct "${GDS_BUILD_DIR:?}/bench/gds-bench" "$model"
+	says "  dmabuf +uring .*  17279aed +17279aed +verified$"
+}
+
 # Mesa's lavapipe compiles and runs narrow code faster where the CPU is emulated.
 export LP_NATIVE_VECTOR_WIDTH=128
 head -c 16M /dev/urandom | dd of=/dev/nvme0n1 bs=1M oflag=direct iflag=fullblock status=none ||
@@ -100,4 +113,6 @@ run_case()
 run_case vulkan_minimal_adds_up_what_the_drive_wrote
 run_case nearest_answers_from_the_matrix_that_the_drive_wrote
 run_case custom_backend_exports_memory_that_the_drive_writes
+run_case uring_dmabuf_reads_without_gds
+run_case the_demo_reads_a_file_that_it_put_on_the_drive
 exit $status

@@ -15,259 +15,22 @@
 /* cmocka.h wants the four above. */
 #include <cmocka.h>
 
-#include "support/random.h"
+#include "storage/file.h"
+#include "storage/filemap.h"
+#include "vm/files.h"
 
 #include <fcntl.h>
-#include <gds/gds.h>
 #include <inttypes.h>
-#include <linux/fiemap.h>
 #include <linux/fs.h>
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-#define MIB   (UINT64_C(1) << 20)
-#define BLOCK UINT64_C(4096)
-#define MOUNT "/tmp/files"
-
-/* A buffer for reads, and as much memory for what should be in it. */
-#define BUFFER_BYTES (4 * MIB)
-
-static struct gds_reader *reader;
-static struct gds_device *device;
-static struct gds_buffer *buffer;
-static unsigned char *expected;
-static unsigned char *found;
-static struct random random_numbers;
-
-static void must(int64_t err)
-{
-	if (err < 0)
-		fail_msg("%s", gds_last_error());
-}
-
-static void need(bool done, const char *what)
-{
-	if (!done)
-		fail_msg("%s: %s", what, strerror(errno));
-}
-
-static void need_vm(void)
-{
-	if (getenv("GDS_VM"))
-		return;
-	print_message("needs the disks of kernel/vm\n");
-	skip();
-}
-
-/* Runs a command of the guest, which must succeed. */
-static void __attribute__((format(printf, 1, 2))) run(const char *format, ...)
-{
-	char command[1024] = "exec >/tmp/run.log 2>&1 </dev/null; ";
-	size_t used = strlen(command);
-	va_list arguments;
-
-	va_start(arguments, format);
-	vsnprintf(command + used, sizeof(command) - used, format, arguments);
-	va_end(arguments);
-	if (system(command) != 0) {         /* NOLINT(cert-env33-c): the guest is the test's own */
-		system("cat /tmp/run.log"); /* NOLINT(cert-env33-c) */
-		fail_msg("%s", command);
-	}
-}
-
-static int set_up(void **state)
-{
-	uint64_t seed = test_number("GDS_TEST_SEED", (uint64_t)time(NULL));
-	struct gds_reader_options options = { .size = sizeof(options) };
-
-	(void)state;
-	if (!getenv("GDS_VM"))
-		return 0;
-	print_message("GDS_TEST_SEED=%" PRIu64 "\n", seed);
-	random_numbers.state = seed;
-	mkdir(MOUNT, 0755);
-	expected = malloc(BUFFER_BYTES);
-	found = malloc(BUFFER_BYTES);
-	return !expected || !found || gds_device_open(&device, "udmabuf") ||
-	       gds_reader_open(&reader, &options) ||
-	       gds_buffer_alloc(&buffer, device, BUFFER_BYTES, 0);
-}
-
-/* What a failed case has left behind shall not make the next one fail. */
-static int clean(void **state)
-{
-	(void)state;
-	if (!getenv("GDS_VM"))
-		return 0;
-	umount2(MOUNT "/over", MNT_DETACH);
-	umount2(MOUNT, MNT_DETACH);
-	/* NOLINTNEXTLINE(cert-env33-c): the guest is the test's own */
-	system("exec >/dev/null 2>&1 </dev/null; cd /; dmsetup remove_all; rm -rf /dev/files; "
-	       "mdadm --stop /dev/md0; "
-	       "chmod 660 /dev/nvme0n1; for disk in /dev/nvme0n1 /dev/nvme2n1; do "
-	       "wipefs -aq $disk?*; sfdisk -q --delete $disk; wipefs -aq $disk; done");
-	return 0;
-}
-
-static int tear_down(void **state)
-{
-	(void)state;
-	gds_buffer_free(buffer);
-	gds_reader_close(reader);
-	gds_device_close(device);
-	free(expected);
-	free(found);
-	return 0;
-}
-
-/* ---- Reading, and comparing every byte ---- */
-
-static const char *at(const char *name)
-{
-	static char path[256];
-
-	snprintf(path, sizeof(path), MOUNT "/%s", name);
-	return path;
-}
-
-/* What the file system itself says; what of the range the file lacks stays as it is. */
-static uint64_t ask_file_system(const char *path, uint64_t offset, uint64_t length,
-				unsigned char *bytes)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	uint64_t done = 0;
-	ssize_t got = 1;
-
-	need(fd >= 0, path);
-	while (done < length && got > 0) {
-		got = pread(fd, bytes + done, length - done, (off_t)(offset + done));
-		need(got >= 0, path);
-		done += (uint64_t)got;
-	}
-	close(fd);
-	return done;
-}
-
-static int64_t read_by(enum gds_path path, struct gds_file *file, uint64_t offset, uint64_t length,
-		       uint64_t place, struct gds_result *result)
-{
-	struct gds_batch_options options = { .size = sizeof(options), .path = path };
-	struct gds_request request = { .file = file,
-				       .buffer = buffer,
-				       .offset = offset,
-				       .length = length,
-				       .buffer_offset = place };
-	struct gds_batch *batch;
-
-	must(gds_batch_create(&batch, reader, &options));
-	must(gds_batch_add(batch, &request, 1));
-	must(gds_batch_submit(batch));
-	must(gds_batch_wait(batch, -1));
-	must(gds_batch_result(batch, 0, result));
-	gds_batch_destroy(batch);
-	return result->bytes;
-}
-
-static void compare(const char *path, uint64_t offset)
-{
-	must(gds_buffer_copy_out(buffer, 0, found, BUFFER_BYTES));
-	if (memcmp(found, expected, BUFFER_BYTES) == 0)
-		return;
-	for (uint64_t i = 0; i < BUFFER_BYTES; i++)
-		if (found[i] != expected[i])
-			fail_msg("%s, read from %" PRIu64 ": byte %" PRIu64
-				 " of the buffer is %02x and not %02x",
-				 path, offset, i, found[i], expected[i]);
-}
-
-/* Reads a range by the direct path alone, and compares the whole buffer. */
-static void check_range(struct gds_file *file, const char *path, uint64_t offset, uint64_t length,
-			uint64_t place)
-{
-	struct gds_result result;
-	uint64_t there;
-	int64_t bytes;
-
-	memset(expected, 0x5a, BUFFER_BYTES);
-	must(gds_buffer_copy_in(buffer, 0, expected, BUFFER_BYTES));
-	there = ask_file_system(path, offset, length, expected + place);
-	bytes = read_by(GDS_PATH_DMABUF, file, offset, length, place, &result);
-	if (bytes < 0)
-		fail_msg("%s at %" PRIu64 ": %s", path, offset, gds_last_error());
-	assert_int_equal(bytes, there);
-	assert_int_equal(result.path_bytes[GDS_PATH_DMABUF], there);
-	compare(path, offset);
-}
-
-enum { RANDOM_READS = 6 };
-
-/* All of the file, and pieces of it at random. */
-static void check_file(struct gds_file *file, const char *path)
-{
-	int64_t bytes = gds_file_bytes(file);
-	uint64_t length;
-
-	must(bytes);
-	for (uint64_t offset = 0; offset < (uint64_t)bytes && offset < 4 * BUFFER_BYTES;
-	     offset += BUFFER_BYTES)
-		check_range(file, path, offset, BUFFER_BYTES, 0);
-	for (int i = 0; i < RANDOM_READS; i++) {
-		length = random_skewed(&random_numbers, BUFFER_BYTES) + 1;
-		check_range(file, path, random_below(&random_numbers, (uint64_t)bytes + 1), length,
-			    random_below(&random_numbers, BUFFER_BYTES - length + 1));
-	}
-}
-
-static void check_path(const char *path)
-{
-	struct gds_file *file;
-
-	must(gds_file_open(&file, path));
-	check_file(file, path);
-	gds_file_close(file);
-}
-
-/* ---- Making files ---- */
-
-static void fill(unsigned char *bytes, uint64_t count)
-{
-	for (uint64_t i = 0; i + 8 <= count; i += 8) {
-		uint64_t word = random_u64(&random_numbers);
-
-		memcpy(bytes + i, &word, 8);
-	}
-}
-
-static int create(const char *path)
-{
-	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-
-	need(fd >= 0, path);
-	return fd;
-}
-
-static void write_at(int fd, uint64_t offset, uint64_t length)
-{
-	fill(expected, length);
-	need(pwrite(fd, expected, length, (off_t)offset) == (ssize_t)length, "pwrite");
-}
-
-static void make_plain(const char *path, uint64_t bytes)
-{
-	int fd = create(path);
-
-	for (uint64_t done = 0; done < bytes; done += BUFFER_BYTES)
-		write_at(fd, done, bytes - done < BUFFER_BYTES ? bytes - done : BUFFER_BYTES);
-	close(fd);
-}
 
 /* Data far apart, beyond 4 GiB, with holes between. */
 static void make_sparse(const char *path)
@@ -289,16 +52,6 @@ static void make_preallocated(const char *path)
 	write_at(fd, 100 * BLOCK, 50 * BLOCK);
 	write_at(fd, 200 * BLOCK + 100, 300);
 	close(fd);
-}
-
-static unsigned count_extents(const char *path)
-{
-	struct fiemap ask = { .fm_length = FIEMAP_MAX_OFFSET, .fm_flags = FIEMAP_FLAG_SYNC };
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-
-	need(fd >= 0 && ioctl(fd, FS_IOC_FIEMAP, &ask) == 0, path);
-	close(fd);
-	return ask.fm_mapped_extents;
 }
 
 enum { FRAGMENTS = 600 };
@@ -468,16 +221,6 @@ static void check_all(const char *file_system)
 	check_changes();
 }
 
-static void make_file_system(const char *file_system, const char *disk, const char *options)
-{
-	run("wipefs -aq %s", disk);
-	if (strcmp(file_system, "ext4") == 0)
-		run("mkfs.ext4 -q -F %s %s", options, disk);
-	else
-		run("mkfs.%s -q -f %s %s", file_system, options, disk);
-	need(mount(disk, MOUNT, file_system, 0, NULL) == 0, disk);
-}
-
 static void check_file_system(const char *file_system, const char *disk)
 {
 	make_file_system(file_system, disk, "");
@@ -522,19 +265,164 @@ static void files_on_a_btrfs_of_two_disks_are_right(void **state)
 	need(umount(MOUNT) == 0, MOUNT);
 }
 
-/* ---- Volumes ---- */
-
-/* Three partitions on each of two disks; the second ones differ in size. */
-static void make_partitions(void)
+/* Their offsets, in the file and on the disk, need more than 32 bits. */
+static void check_beyond_4_gib(const char *file_system)
 {
-	run("wipefs -aq /dev/nvme0n1 /dev/nvme2n1");
-	run("printf 'label: gpt\nstart=1MiB,size=300MiB\nsize=120MiB\nsize=2000MiB\n' "
-	    ">/tmp/table && sfdisk -q /dev/nvme0n1 </tmp/table");
-	run("printf 'label: gpt\nstart=3MiB,size=300MiB\nsize=80MiB\nsize=2000MiB\n' "
-	    ">/tmp/table && sfdisk -q /dev/nvme2n1 </tmp/table");
-	run("wipefs -aq /dev/nvme0n1p1 /dev/nvme0n1p2 /dev/nvme0n1p3 /dev/nvme2n1p1 "
-	    "/dev/nvme2n1p2 /dev/nvme2n1p3");
+	const uint64_t edge = UINT64_C(4) << 30;
+	const uint64_t bytes = (UINT64_C(5) << 30) - 1234;
+	struct gds_file *file;
+	int fd;
+
+	make_file_system(file_system, "/dev/nvme0n1", "");
+	fd = create(at("huge"));
+	need(fallocate(fd, 0, 0, (off_t)bytes) == 0, "fallocate");
+	write_at(fd, edge - MIB - 77, 2 * MIB + 100);
+	write_at(fd, bytes - 100000, 100000);
+	close(fd);
+	must(gds_file_open(&file, at("huge")));
+	check_range(file, at("huge"), edge - 2 * MIB, BUFFER_BYTES, 0);
+	check_range(file, at("huge"), edge - 2 * MIB + 4321, 3 * MIB, 99);
+	check_range(file, at("huge"), bytes - 3 * MIB, BUFFER_BYTES, 0);
+	check_range(file, at("huge"), bytes - 50001, 100000, 1);
+	gds_file_close(file);
+	need(umount(MOUNT) == 0, MOUNT);
 }
+
+static void files_larger_than_4_gib_are_right(void **state)
+{
+	(void)state;
+	need_vm();
+	check_beyond_4_gib("ext4");
+	check_beyond_4_gib("xfs");
+	check_beyond_4_gib("btrfs");
+}
+
+static void files_in_blocks_of_1_kib_are_right(void **state)
+{
+	static const char *const file_systems[][2] = { { "ext4", "-b 1024" },
+						       { "xfs", "-b size=1024" } };
+
+	(void)state;
+	need_vm();
+	make_partitions();
+	for (size_t i = 0; i < 2; i++) {
+		make_file_system(file_systems[i][0], small_blocks_partition(), file_systems[i][1]);
+		make_punched(at("punched"));
+		make_preallocated(at("preallocated"));
+		make_fragmented(at("fragmented"));
+		make_plain(at("plain"), 3 * MIB + 1025);
+		check_path(at("punched"));
+		check_path(at("preallocated"));
+		check_path(at("fragmented"));
+		check_path(at("plain"));
+		need(umount(MOUNT) == 0, MOUNT);
+	}
+}
+
+/* ---- Other ways to a file ---- */
+
+static void a_file_is_right_by_each_of_its_names_and_by_none(void **state)
+{
+	struct gds_file *file;
+	char name[64];
+	int fd;
+
+	(void)state;
+	need_vm();
+	make_file_system("ext4", "/dev/nvme0n1", "");
+	make_plain(at("plain"), 2 * MIB + 77);
+	run("cd %s && ln -s plain symbolic && ln plain hard && mkdir over && "
+	    "mount --bind %s %s/over",
+	    MOUNT, MOUNT, MOUNT);
+	check_path(at("symbolic"));
+	check_path(at("hard"));
+	check_path(at("over/plain"));
+	need(umount(at("over")) == 0, "over");
+	/* A descriptor that can be used for nothing but as a name. */
+	fd = open(at("plain"), O_PATH | O_CLOEXEC);
+	need(fd >= 0, "O_PATH");
+	snprintf(name, sizeof(name), "/proc/self/fd/%d", fd);
+	check_path(name);
+	/* All names gone, and its blocks still its own. */
+	must(gds_file_open(&file, name));
+	run("rm %s/plain %s/hard && head -c 40000000 /dev/urandom >%s/other && sync", MOUNT, MOUNT,
+	    MOUNT);
+	check_file(file, name);
+	gds_file_close(file);
+	close(fd);
+	need(umount(MOUNT) == 0, MOUNT);
+}
+
+static void files_that_may_not_be_changed_are_right(void **state)
+{
+	(void)state;
+	need_vm();
+	make_file_system("ext4", "/dev/nvme0n1", "");
+	make_plain(at("immutable"), MIB + 5);
+	make_plain(at("append-only"), MIB + 5);
+	run("chattr +i %s/immutable && chattr +a %s/append-only", MOUNT, MOUNT);
+	check_path(at("immutable"));
+	check_path(at("append-only"));
+	run("mount -o remount,ro %s", MOUNT);
+	check_path(at("immutable"));
+	need(umount(MOUNT) == 0, MOUNT);
+}
+
+/* A snapshot has the old bytes, in blocks that it shares with its origin or not any more. */
+static void files_in_subvolumes_and_snapshots_are_right(void **state)
+{
+	int fd;
+
+	(void)state;
+	need_vm();
+	make_file_system("btrfs", "/dev/nvme0n1", "");
+	run("btrfs subvolume create %s/sub", MOUNT);
+	make_plain(at("sub/plain"), 3 * MIB + 9);
+	run("btrfs subvolume snapshot -r %s/sub %s/snapshot", MOUNT, MOUNT);
+	fd = open(at("sub/plain"), O_RDWR | O_CLOEXEC);
+	need(fd >= 0, "sub/plain");
+	write_at(fd, MIB, MIB / 2);
+	close(fd);
+	check_path(at("sub/plain"));
+	check_path(at("snapshot/plain"));
+	run("mkdir /tmp/sub && mount -o subvol=sub /dev/nvme0n1 /tmp/sub");
+	check_path("/tmp/sub/plain");
+	need(umount("/tmp/sub") == 0, "/tmp/sub");
+	run("rmdir /tmp/sub");
+	need(umount(MOUNT) == 0, MOUNT);
+}
+
+/* What a program has stored in a mapping of the file is the file's, written down or not. */
+static void what_was_stored_through_a_mapping_is_read(void **state)
+{
+	const uint64_t bytes = 2 * MIB;
+	const char *path = at("mapped");
+	struct gds_file *file;
+	unsigned char *mapping;
+	int fd;
+
+	(void)state;
+	need_vm();
+	make_file_system("xfs", "/dev/nvme0n1", "");
+	make_plain(path, bytes);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	need(fd >= 0, path);
+	mapping = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	need(mapping != MAP_FAILED, "mmap");
+	must(gds_file_open(&file, path));
+	for (int i = 0; i < 3; i++) {
+		fill(mapping + i * 1000, 20000);
+		check_range(file, path, 0, bytes, 0);
+		fill(mapping + i * 1000, 20000);
+		check_range(file, path, 0, bytes, 0);
+	}
+	gds_file_close(file);
+	munmap(mapping, bytes);
+	close(fd);
+	need(umount(MOUNT) == 0, MOUNT);
+}
+
+/* ---- Volumes ---- */
 
 static void files_on_a_partition_are_right(void **state)
 {
@@ -544,19 +432,6 @@ static void files_on_a_partition_are_right(void **state)
 	check_file_system("ext4", "/dev/nvme2n1p2");
 	check_file_system("xfs", "/dev/nvme2n1p3");
 	check_file_system("btrfs", "/dev/nvme0n1p3");
-}
-
-static void make_array(const char *level, int partition)
-{
-	run("mdadm --create /dev/md0 --run --force --level=%s --raid-devices=2 /dev/nvme0n1p%d "
-	    "/dev/nvme2n1p%d",
-	    level, partition, partition);
-}
-
-static void remove_array(int partition)
-{
-	run("mdadm --stop /dev/md0");
-	run("mdadm --zero-superblock /dev/nvme0n1p%d /dev/nvme2n1p%d", partition, partition);
 }
 
 /* A file that reaches nearly to the end of the volume, whole. */
@@ -649,8 +524,6 @@ static void files_on_a_linear_array_are_right(void **state)
 	remove_array(2);
 }
 
-#define LVM "--config 'activation{udev_sync=0 udev_rules=0}' -q -y"
-
 static void files_on_logical_volumes_are_right(void **state)
 {
 	(void)state;
@@ -678,30 +551,59 @@ static void files_on_a_logical_volume_on_raid_0_on_partitions_are_right(void **s
 	remove_array(3);
 }
 
-/* ---- What is refused, and goes another path ---- */
-
-/* The path auto takes is another one, for a reason with this text in it, and right. */
-static void check_refused(const char *path, const char *reason)
+/* Linear volumes on each other, to this depth, on a partition. */
+static void make_deep(int depth)
 {
-	struct gds_explanation explanation = { .size = sizeof(explanation) };
-	const struct gds_path_verdict *verdict = &explanation.paths[GDS_PATH_DMABUF];
-	struct gds_result result;
-	struct gds_file *file;
-	uint64_t there;
-
-	must(gds_file_open(&file, path));
-	must(gds_explain(reader, file, buffer, &explanation));
-	if (verdict->usable || !strstr(verdict->reason, reason))
-		fail_msg("%s: usable %u, because \"%s\", where \"%s\" was expected", path,
-			 verdict->usable, verdict->reason, reason);
-	memset(expected, 0x5a, BUFFER_BYTES);
-	must(gds_buffer_copy_in(buffer, 0, expected, BUFFER_BYTES));
-	there = ask_file_system(path, 0, BUFFER_BYTES, expected);
-	assert_int_equal(read_by(GDS_PATH_AUTO, file, 0, BUFFER_BYTES, 0, &result), there);
-	assert_int_equal(result.path_bytes[GDS_PATH_DMABUF], 0);
-	compare(path, 0);
-	gds_file_close(file);
+	run("size=$(blockdev --getsz /dev/nvme0n1p2); below=/dev/nvme0n1p2; "
+	    "for i in $(seq %d); do "
+	    "dmsetup create --noudevsync deep$i --table \"0 $((size - i * 8)) linear $below 8\" && "
+	    "dmsetup mknodes deep$i && below=/dev/mapper/deep$i || exit; done",
+	    depth);
 }
+
+static void files_on_volumes_that_stand_on_each_other_are_right_to_a_depth(void **state)
+{
+	(void)state;
+	need_vm();
+	make_partitions();
+	make_deep(7);
+	make_file_system("ext4", "/dev/mapper/deep7", "");
+	make_plain(at("plain"), 3 * MIB + 9);
+	check_refused(at("plain"), "too many volumes");
+	need(umount(MOUNT) == 0, MOUNT);
+	/* The disk and the partition count as well. */
+	run("dmsetup remove --noudevsync deep7");
+	make_file_system("ext4", "/dev/mapper/deep6", "");
+	make_plain(at("plain"), 3 * MIB + 9);
+	check_path(at("plain"));
+	need(umount(MOUNT) == 0, MOUNT);
+}
+
+/* The volume below a file that is open goes elsewhere, as pvmove does it. */
+static void files_are_right_when_their_volume_was_moved(void **state)
+{
+	struct gds_file *file;
+
+	(void)state;
+	need_vm();
+	make_partitions();
+	run("dmsetup create --noudevsync moving --table '0 160000 linear /dev/nvme0n1p2 0' && "
+	    "dmsetup mknodes moving");
+	make_file_system("ext4", "/dev/mapper/moving", "");
+	make_plain(at("plain"), 6 * MIB + 9);
+	must(gds_file_open(&file, at("plain")));
+	check_file(file, at("plain"));
+	run("dmsetup suspend --noudevsync moving && "
+	    "dd if=/dev/nvme0n1p2 of=/dev/nvme2n1p2 bs=1M count=79 oflag=direct && "
+	    "dmsetup load moving --table '0 160000 linear /dev/nvme2n1p2 0' && "
+	    "dmsetup resume --noudevsync moving && "
+	    "dd if=/dev/urandom of=/dev/nvme0n1p2 bs=1M count=79 oflag=direct");
+	check_file(file, at("plain"));
+	gds_file_close(file);
+	need(umount(MOUNT) == 0, MOUNT);
+}
+
+/* ---- What is refused, and goes another path ---- */
 
 static void an_encrypted_volume_is_refused(void **state)
 {
@@ -736,6 +638,43 @@ static void compressed_and_inline_files_are_refused(void **state)
 	need(umount(MOUNT) == 0, MOUNT);
 }
 
+/* By an option of the mount, or as the file system's own default, which no mount shows. */
+static void files_on_ext4_with_journalled_data_are_refused(void **state)
+{
+	(void)state;
+	need_vm();
+	make_file_system("ext4", "/dev/nvme0n1", "");
+	need(umount(MOUNT) == 0, MOUNT);
+	run("mount -o data=journal /dev/nvme0n1 %s", MOUNT);
+	make_plain(at("plain"), MIB);
+	check_refused(at("plain"), "data=journal");
+	need(umount(MOUNT) == 0, MOUNT);
+	run("tune2fs -o journal_data /dev/nvme0n1 && mount /dev/nvme0n1 %s", MOUNT);
+	check_refused(at("plain"), "data=journal");
+	need(umount(MOUNT) == 0, MOUNT);
+}
+
+/* It was read from below before: what was known of it then is not enough. */
+static void a_file_whose_data_has_come_to_be_journalled_is_read_as_a_file(void **state)
+{
+	struct gds_result result;
+	struct gds_file *file;
+
+	(void)state;
+	need_vm();
+	make_file_system("ext4", "/dev/nvme0n1", "");
+	make_plain(at("plain"), BUFFER_BYTES);
+	must(gds_file_open(&file, at("plain")));
+	check_file(file, at("plain"));
+	run("chattr +j %s/plain", MOUNT);
+	assert_int_equal(read_by(GDS_PATH_AUTO, file, 0, BUFFER_BYTES, 0, &result), BUFFER_BYTES);
+	assert_int_equal(result.path_bytes[GDS_PATH_DMABUF], 0);
+	ask_file_system(at("plain"), 0, BUFFER_BYTES, expected);
+	compare(at("plain"), 0);
+	gds_file_close(file);
+	need(umount(MOUNT) == 0, MOUNT);
+}
+
 static void other_file_systems_are_refused(void **state)
 {
 	char path[512];
@@ -754,10 +693,40 @@ static void other_file_systems_are_refused(void **state)
 	check_refused(at("over/plain"), "overlay");
 	need(umount(at("over")) == 0, "over");
 	need(umount(MOUNT) == 0, MOUNT);
+	run("mkdir /dev/shm/fuse && bindfs /dev/shm/files /dev/shm/fuse");
+	check_refused("/dev/shm/fuse/plain", "fuse");
+	run("umount /dev/shm/fuse && rmdir /dev/shm/fuse");
 	/* The host's tree comes to the guest by 9p: a file system of a network's kind. */
 	need(readlink("/proc/self/exe", path, sizeof(path) - 1) > 0, "readlink");
 	check_refused("/proc/self/exe", "9p");
 	run("rm -r /dev/shm/files");
+}
+
+/* What has ended, a process with its ring or a loop device, lets go of files a moment later. */
+static void unmount_in_time(void)
+{
+	int err;
+
+	for (int tries = 0; (err = umount(MOUNT)) != 0 && errno == EBUSY && tries < 500; tries++)
+		usleep(20000);
+	need(err == 0, MOUNT);
+}
+
+/* A loop device is no drive, though the file below it is on one. */
+static void files_on_loop_devices_go_another_path(void **state)
+{
+	(void)state;
+	need_vm();
+	make_file_system("ext4", "/dev/nvme0n1", "");
+	run("cd %s && truncate -s 100M image && mkfs.ext4 -q image && mkdir over && "
+	    "mount -o loop,direct-io=on image over 2>/dev/null || mount -o loop image over",
+	    MOUNT);
+	make_plain(at("over/plain"), 2 * MIB + 9);
+	check_refused(at("over/plain"), "loop");
+	need(umount(at("over")) == 0, "over");
+	/* The image itself is a file like another. */
+	check_path(at("image"));
+	unmount_in_time();
 }
 
 /* A file most of which is plain, with a part that cannot be read from below. */
@@ -819,16 +788,6 @@ static int read_as_nobody(const char *path)
 	return gds_read(reader, &request, NULL) == MIB ? 0 : 6;
 }
 
-/* The ring of a process that has ended, and the files in it, go a moment later. */
-static void unmount_in_time(void)
-{
-	int err;
-
-	for (int tries = 0; (err = umount(MOUNT)) != 0 && errno == EBUSY && tries < 500; tries++)
-		usleep(20000);
-	need(err == 0, MOUNT);
-}
-
 static void a_user_who_may_not_open_the_disk_reads_by_another_path(void **state)
 {
 	const char *path = at("plain");
@@ -849,11 +808,109 @@ static void a_user_who_may_not_open_the_disk_reads_by_another_path(void **state)
 	unmount_in_time();
 }
 
-/* ---- Many files ---- */
+/* ---- Many extents, many files ---- */
+
+/* Every other block of `block_bytes`, in an order that leaves holes between them. */
+static void make_extents(const char *path, uint64_t count, uint64_t block_bytes)
+{
+	int fd = create(path);
+
+	fill(expected, BUFFER_BYTES);
+	for (uint64_t i = 0; i < count; i++)
+		need(pwrite(fd, expected + i * 8 % (BUFFER_BYTES - block_bytes), block_bytes,
+			    (off_t)(2 * i * block_bytes)) == (ssize_t)block_bytes,
+		     "pwrite");
+	need(fsync(fd) == 0, path);
+	close(fd);
+}
+
+/* The most memory that the process has had, since it was last asked. */
+static uint64_t most_memory_bytes(void)
+{
+	char line[256];
+	uint64_t kib = 0;
+	FILE *status = fopen("/proc/self/status", "re");
+	int fd;
+
+	need(status != NULL, "/proc/self/status");
+	while (fgets(line, sizeof(line), status))
+		if (sscanf(line, "VmHWM: %" SCNu64 " kB", &kib) == 1)
+			break;
+	fclose(status);
+	fd = open("/proc/self/clear_refs", O_WRONLY | O_CLOEXEC);
+	need(fd >= 0 && write(fd, "5", 1) == 1, "/proc/self/clear_refs");
+	close(fd);
+	return kib << 10;
+}
+
+static double seconds_since(const struct timespec *began)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (double)(now.tv_sec - began->tv_sec) + (double)(now.tv_nsec - began->tv_nsec) / 1e9;
+}
+
+/* Asks where each run of the file is. Returns how many are data. */
+static uint64_t walk(struct gds_file *file)
+{
+	struct gds_path_verdict verdict;
+	struct file_map *map;
+	struct stack *stack;
+	struct spot spot;
+	uint64_t runs = 0;
+	uint64_t bytes = (uint64_t)gds_file_bytes(file);
+
+	must(stack_open(file->on, file->fd, &stack, &verdict));
+	must(file_map_open(&map, file, stack));
+	for (uint64_t offset = 0; offset < bytes; offset += spot.bytes) {
+		file_map_locate(map, offset, MIB, &spot);
+		assert_true(spot.kind == SPOT_DATA || spot.kind == SPOT_ZEROS);
+		runs += spot.kind == SPOT_DATA;
+	}
+	file_map_close(map);
+	stack_close(stack);
+	return runs;
+}
+
+static void a_file_of_many_extents_is_found_in_a_bounded_memory(void **state)
+{
+	const uint64_t count = test_number("GDS_TEST_EXTENTS", 100000);
+	const char *path = at("extents");
+	struct timespec began;
+	struct gds_file *file;
+	uint64_t before;
+	uint64_t most;
+	double walk_s;
+
+	(void)state;
+	need_vm();
+	make_partitions();
+	make_file_system("ext4", small_blocks_partition(), "-b 1024 -m 0");
+	make_extents(path, count, 1024);
+	must(gds_file_open(&file, path));
+	check_range(file, path, 0, MIB, 0); /* so that all else is there */
+	most_memory_bytes();
+	before = most_memory_bytes();
+	clock_gettime(CLOCK_MONOTONIC, &began);
+	assert_int_equal(walk(file), count);
+	walk_s = seconds_since(&began);
+	clock_gettime(CLOCK_MONOTONIC, &began);
+	for (int i = 0; i < 20; i++)
+		check_range(file, path, random_below(&random_numbers, count * 2048 - MIB), MIB, 0);
+	most = most_memory_bytes() - before;
+	print_message(
+		"%u extents: all found in %.1f s, 20 MiB of them read in %.1f s, with %" PRIu64
+		" KiB more than before\n",
+		count_extents(path), walk_s, seconds_since(&began), most >> 10);
+	assert_true(most < 2 * MIB);
+	gds_file_close(file);
+	need(umount(MOUNT) == 0, MOUNT);
+}
 
 static void many_small_files_are_right(void **state)
 {
-	const size_t count = test_number("GDS_TEST_FILES", 1000);
+	const size_t count = test_number("GDS_TEST_FILES", 10000);
 	const struct rlimit descriptors = { count + 1000, count + 1000 };
 	const uint64_t share = 8 * BLOCK;
 	struct gds_batch_options options = { .size = sizeof(options), .path = GDS_PATH_DMABUF };
@@ -912,241 +969,6 @@ static void many_small_files_are_right(void **state)
 	free(all);
 }
 
-/* ---- Writers ---- */
-
-/*
- * Each 8-byte word of these files tells whose it is: the file's number, the version,
- * and its offset. So a byte of another file, of a version that never was, or of another
- * place gives itself away.
- */
-#define RACE_BYTES (4 * MIB)
-#define RACE_FILE  7
-
-enum {
-	RACE_ROUNDS = 50, /* of the reader */
-	PAUSE_US = 30000, /* at most between two changes, so that reads begin in peace */
-	TAKERS = 3,       /* other files that take over blocks */
-};
-
-struct race {
-	atomic_bool stop;
-	atomic_uint version; /* the last one that the writer has begun */
-	unsigned seed;
-	bool by_rename; /* else it writes, cuts and punches the file in place */
-};
-
-static uint64_t word_of(uint64_t file, uint64_t version, uint64_t offset)
-{
-	return file << 56 | version << 28 | offset / 8;
-}
-
-static void write_words(int fd, uint64_t file, uint64_t version, uint64_t offset, uint64_t length,
-			uint64_t *words)
-{
-	for (uint64_t i = 0; i < length / 8; i++)
-		words[i] = word_of(file, version, offset + i * 8);
-	need(pwrite(fd, words, length, (off_t)offset) == (ssize_t)length, "pwrite");
-}
-
-static void replace(struct race *race, struct random *random, uint64_t *words)
-{
-	unsigned version = atomic_load(&race->version) + 1;
-	int fd = open(MOUNT "/next", O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-
-	need(fd >= 0, "next");
-	atomic_store(&race->version, version);
-	write_words(fd, RACE_FILE, version, 0, RACE_BYTES, words);
-	if (random_chance(random, 500))
-		fsync(fd);
-	close(fd);
-	need(rename(MOUNT "/next", MOUNT "/raced") == 0, "rename");
-}
-
-static void rewrite(struct race *race, struct random *random, uint64_t *words)
-{
-	unsigned version = atomic_load(&race->version) + 1;
-	uint64_t offset = random_below(random, RACE_BYTES / BLOCK) * BLOCK;
-	uint64_t length = random_between(random, 1, (RACE_BYTES - offset) / BLOCK) * BLOCK;
-	int fd = open(MOUNT "/raced", O_RDWR | O_CLOEXEC);
-
-	need(fd >= 0, "raced");
-	atomic_store(&race->version, version);
-	switch (random_below(random, 3)) {
-	case 0:
-		write_words(fd, RACE_FILE, version, offset, length, words);
-		break;
-	case 1:
-		need(ftruncate(fd, (off_t)offset) == 0, "ftruncate");
-		write_words(fd, RACE_FILE, version, offset, RACE_BYTES - offset, words);
-		break;
-	default:
-		need(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset,
-			       (off_t)length) == 0,
-		     "fallocate");
-		write_words(fd, RACE_FILE, version, offset, length, words);
-	}
-	if (random_chance(random, 500))
-		fsync(fd);
-	close(fd);
-}
-
-static void *writer_main(void *argument)
-{
-	struct race *race = argument;
-	struct random random = { .state = race->seed };
-	uint64_t *words = malloc(RACE_BYTES);
-
-	need(words != NULL, "malloc");
-	while (!atomic_load(&race->stop)) {
-		if (race->by_rename)
-			replace(race, &random, words);
-		else
-			rewrite(race, &random, words);
-		usleep((useconds_t)random_below(&random, PAUSE_US));
-	}
-	free(words);
-	return NULL;
-}
-
-/* Other files, made and removed: blocks that the raced one gives up are theirs soon. */
-static void *taker_main(void *argument)
-{
-	struct race *race = argument;
-	struct random random = { .state = race->seed + 1 };
-	uint64_t *words = malloc(RACE_BYTES);
-	char path[64];
-	int fd;
-
-	need(words != NULL, "malloc");
-	for (unsigned version = 1; !atomic_load(&race->stop); version++) {
-		snprintf(path, sizeof(path), MOUNT "/taker-%u", version % TAKERS);
-		unlink(path);
-		fd = create(path);
-		write_words(fd, 9, version, 0,
-			    random_between(&random, 1, RACE_BYTES / BLOCK) * BLOCK, words);
-		fsync(fd);
-		close(fd);
-	}
-	free(words);
-	return NULL;
-}
-
-static void check_words(const struct race *race, uint64_t bytes)
-{
-	const uint64_t *words = (const uint64_t *)found;
-	uint64_t last = atomic_load(&race->version);
-	uint64_t version;
-
-	must(gds_buffer_copy_out(buffer, 0, found, BUFFER_BYTES));
-	for (uint64_t i = 0; i < bytes / 8; i++) {
-		version = words[i] >> 28 & 0xfffffff;
-		if (words[i] == 0 && !race->by_rename)
-			continue; /* punched */
-		if (words[i] >> 56 != RACE_FILE || (words[i] & 0xfffffff) != i || version == 0 ||
-		    version > last)
-			fail_msg("offset %" PRIu64 " holds file %" PRIu64 ", version %" PRIu64
-				 ", offset %" PRIu64 "; the last version is %" PRIu64,
-				 i * 8, words[i] >> 56, version, (words[i] & 0xfffffff) * 8, last);
-		if (race->by_rename && version != (words[0] >> 28 & 0xfffffff))
-			fail_msg("of versions %" PRIu64 " and %" PRIu64, version,
-				 words[0] >> 28 & 0xfffffff);
-	}
-}
-
-static void read_raced(const struct race *race, const char *file_system, unsigned rounds)
-{
-	struct gds_stats before = { .size = sizeof(before) };
-	struct gds_stats after = { .size = sizeof(after) };
-	uint64_t direct = 0;
-	unsigned stale = 0;
-
-	must(gds_reader_stats(reader, &before));
-	memset(expected, 0xee, BUFFER_BYTES);
-	for (unsigned i = 0; i < rounds; i++) {
-		enum gds_path path = i % 4 ? GDS_PATH_AUTO : GDS_PATH_DMABUF;
-		struct gds_result result;
-		struct gds_file *file;
-		int64_t bytes;
-
-		must(gds_file_open(&file, MOUNT "/raced"));
-		must(gds_buffer_copy_in(buffer, 0, expected, RACE_BYTES));
-		bytes = read_by(path, file, 0, RACE_BYTES, 0, &result);
-		if (bytes >= 0)
-			check_words(race, (uint64_t)bytes & ~UINT64_C(7));
-		else if (path == GDS_PATH_DMABUF && bytes == -ESTALE)
-			stale++;
-		else
-			fail_msg("%" PRId64 " by path %d: %s", bytes, path, gds_last_error());
-		direct += result.path_bytes[GDS_PATH_DMABUF];
-		gds_file_close(file);
-	}
-	must(gds_reader_stats(reader, &after));
-	print_message("%s: %u versions; %u reads, of which %u failed with ESTALE; %" PRIu64
-		      " MiB direct, %" PRIu64 " tries again, %" PRIu64 " fall backs\n",
-		      file_system, atomic_load(&race->version), rounds, stale, direct / MIB,
-		      after.retries - before.retries, after.fallbacks - before.fallbacks);
-}
-
-/* Slow enough that files change while they are read: in small pieces, few at once. */
-static struct gds_reader *use_slow_reader(void)
-{
-	struct gds_reader_options options = { .size = sizeof(options),
-					      .queue_depth = 2,
-					      .transfer_bytes = 32 << 10 };
-	struct gds_reader *before = reader;
-
-	must(gds_reader_open(&reader, &options));
-	return before;
-}
-
-static void race(const char *file_system, const char *disk, bool by_rename)
-{
-	struct gds_reader *usual;
-	struct race race = { .by_rename = by_rename,
-			     .seed = (unsigned)random_u64(&random_numbers) };
-	uint64_t *words = malloc(RACE_BYTES);
-	struct random random = { 0 };
-	pthread_t writer;
-	pthread_t taker;
-
-	assert_non_null(words);
-	/* Small, so that freed blocks are soon taken by others. */
-	make_file_system(file_system, disk, "");
-	replace(&race, &random, words);
-	assert_int_equal(pthread_create(&writer, NULL, writer_main, &race), 0);
-	assert_int_equal(pthread_create(&taker, NULL, taker_main, &race), 0);
-	usual = use_slow_reader();
-	read_raced(&race, file_system, (unsigned)test_number("GDS_TEST_ROUNDS", RACE_ROUNDS));
-	atomic_store(&race.stop, true);
-	pthread_join(writer, NULL);
-	pthread_join(taker, NULL);
-	gds_reader_close(reader);
-	reader = usual;
-	need(umount(MOUNT) == 0, MOUNT);
-	free(words);
-}
-
-static void a_file_that_is_rewritten_while_it_is_read_never_gives_another_files_bytes(void **state)
-{
-	(void)state;
-	need_vm();
-	make_partitions();
-	race("ext4", "/dev/nvme0n1p2", false);
-	race("xfs", "/dev/nvme0n1p1", false);
-	race("btrfs", "/dev/nvme2n1p1", false);
-}
-
-static void a_file_that_is_replaced_while_it_is_read_is_one_version_whole(void **state)
-{
-	(void)state;
-	need_vm();
-	make_partitions();
-	race("ext4", "/dev/nvme0n1p2", true);
-	race("btrfs", "/dev/nvme2n1p1", true);
-}
-
-#define CASE(name) cmocka_unit_test_setup(name, clean)
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -1154,6 +976,12 @@ int main(void)
 		CASE(files_on_xfs_are_right),
 		CASE(files_on_btrfs_are_right),
 		CASE(files_on_a_btrfs_of_two_disks_are_right),
+		CASE(files_larger_than_4_gib_are_right),
+		CASE(files_in_blocks_of_1_kib_are_right),
+		CASE(a_file_is_right_by_each_of_its_names_and_by_none),
+		CASE(files_that_may_not_be_changed_are_right),
+		CASE(files_in_subvolumes_and_snapshots_are_right),
+		CASE(what_was_stored_through_a_mapping_is_read),
 		CASE(files_on_a_partition_are_right),
 		CASE(files_on_raid_0_are_right),
 		CASE(files_on_raid_1_are_right_also_while_it_is_brought_in_sync),
@@ -1161,18 +989,22 @@ int main(void)
 		CASE(files_on_a_linear_array_are_right),
 		CASE(files_on_logical_volumes_are_right),
 		CASE(files_on_a_logical_volume_on_raid_0_on_partitions_are_right),
+		CASE(files_on_volumes_that_stand_on_each_other_are_right_to_a_depth),
+		CASE(files_are_right_when_their_volume_was_moved),
 		CASE(an_encrypted_volume_is_refused),
 		CASE(compressed_and_inline_files_are_refused),
+		CASE(files_on_ext4_with_journalled_data_are_refused),
+		CASE(a_file_whose_data_has_come_to_be_journalled_is_read_as_a_file),
 		CASE(other_file_systems_are_refused),
+		CASE(files_on_loop_devices_go_another_path),
 		CASE(a_file_that_is_compressed_in_parts_goes_two_paths),
 		CASE(a_user_who_may_not_open_the_disk_reads_by_another_path),
+		CASE(a_file_of_many_extents_is_found_in_a_bounded_memory),
 		CASE(many_small_files_are_right),
-		CASE(a_file_that_is_rewritten_while_it_is_read_never_gives_another_files_bytes),
-		CASE(a_file_that_is_replaced_while_it_is_read_is_one_version_whole),
 	};
 
 	/* GDS_TEST_ONLY=TEXT runs the cases whose name contains it. */
 	if (getenv("GDS_TEST_ONLY"))
 		cmocka_set_test_filter(getenv("GDS_TEST_ONLY"));
-	return cmocka_run_group_tests(tests, set_up, tear_down);
+	return cmocka_run_group_tests(tests, files_set_up, files_tear_down);
 }

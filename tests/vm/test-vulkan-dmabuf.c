@@ -334,6 +334,7 @@ static void what_cannot_be_imported_is_refused(void **state)
 	struct backend_memory *memory = alloc(device, 1 << 20, 0), *imported = NULL;
 	const int file = memfd_create("no dma-buf", 0);
 	struct backend_export export;
+	int ends[2];
 
 	must(ops->export_slice(memory, 0, &export));
 	expect_error(ops->import_dmabuf(&device->base, export.fd, PAGE, 1 << 20, &imported),
@@ -345,6 +346,13 @@ static void what_cannot_be_imported_is_refused(void **state)
 	assert_int_equal(ftruncate(file, 1 << 20), 0);
 	expect_error(ops->import_dmabuf(&device->base, file, 0, 100, &imported), -EINVAL,
 		     "is no dma-buf");
+	assert_int_equal(pipe(ends), 0);
+	expect_error(ops->import_dmabuf(&device->base, ends[0], 0, 100, &imported), -EINVAL,
+		     "is no dma-buf");
+	close(ends[0]);
+	close(ends[1]);
+	expect_error(ops->import_dmabuf(&device->base, ends[0], 0, 100, &imported), -EBADF,
+		     "the dma-buf");
 	device->physical.dma_buf_features &=
 		~(VkExternalMemoryFeatureFlags)VK_EXTERNAL_MEMORY_FEATURE_IMPORTABLE_BIT;
 	expect_error(ops->import_dmabuf(&device->base, export.fd, 0, 100, &imported), -ENOTSUP,
