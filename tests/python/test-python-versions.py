@@ -13,7 +13,7 @@ import unittest
 from common import SOURCE
 
 TIMEOUT = 240  # seconds; only a hang takes that long
-TESTS = ("memory", "reads", "safetensors", "datasets", "cuda", "vulkan")
+TESTS = ("memory", "reads", "hostile", "safetensors", "datasets", "cuda", "vulkan")
 
 
 def version_of(python):

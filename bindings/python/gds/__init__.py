@@ -14,7 +14,8 @@
 gds.safetensors loads checkpoints, gds.datasets feeds training, gds.torch puts that into a
 DataLoader. Sizes and offsets are in bytes, times in seconds or, with _ns, in nanoseconds of
 time.monotonic_ns(). Errors are OSErrors with an errno and the library's message. After
-fork() a child opens objects of its own.
+fork() a child opens objects of its own: those of its parent raise RuntimeError there, but what
+was read before is there to be used.
 """
 
 from ._errors import CancelledError, DeadlineError, Error, TimedOutError

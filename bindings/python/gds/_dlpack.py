@@ -30,6 +30,8 @@ from ctypes import (
 )
 from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple, Type, Union
 
+from ._handle import after_fork
+
 CPU = 1
 CUDA = 2
 CUDA_HOST = 3
@@ -105,6 +107,12 @@ _DELETER = CFUNCTYPE(None, c_void_p)
 _lock = threading.RLock()
 # Address of a managed tensor that was handed out to what it keeps, and where its deleter is.
 _given: Dict[int, Tuple[Any, int]] = {}
+
+
+@after_fork
+def _renew_lock() -> None:
+    global _lock
+    _lock = threading.RLock()
 
 
 def _delete(address: int) -> None:

@@ -6,13 +6,13 @@ from __future__ import annotations
 import ctypes
 import errno
 import math
-import os
 import sys
 import threading
 from typing import Any, Callable, Dict, Optional, Tuple, Union
 
 from . import _dlpack
 from ._errors import make_error
+from ._handle import after_fork
 from ._memory import Buffer, Device, host_device
 from ._reader import Destination, File, Path, Reader, Result, default_reader
 from ._tensor import Tensor
@@ -21,15 +21,21 @@ _HOST_TYPES = (_dlpack.CPU, _dlpack.CUDA_HOST, _dlpack.ROCM_HOST)
 _CUDA_LEGACY_STREAM = 1
 
 _cuda_lock = threading.Lock()
-_cuda_devices: Dict[Tuple[int, int], Device] = {}  # by process and index
+_cuda_devices: Dict[int, Device] = {}
+
+
+@after_fork
+def _forget_devices() -> None:
+    global _cuda_lock
+    _cuda_lock = threading.Lock()
+    _cuda_devices.clear()
 
 
 def _cuda_device(index: int) -> Device:
     with _cuda_lock:
-        key = (os.getpid(), index)
-        if key not in _cuda_devices:
-            _cuda_devices[key] = Device(f"cuda:{index}")
-        return _cuda_devices[key]
+        if index not in _cuda_devices:
+            _cuda_devices[index] = Device(f"cuda:{index}")
+        return _cuda_devices[index]
 
 
 def _cuda_synchronize(index: int, stream: int) -> None:

@@ -32,6 +32,8 @@ def set_log_level(level: int) -> None:
     GDS_LOG (error, warning, info or debug), or WARNING, which tells of falls back to slower
     ways. The logger's own level still applies.
     """
+    if not isinstance(level, int):
+        raise TypeError(f"a level is a number of logging's, not {type(level).__name__}")
     number = max((i for i, known in enumerate(_LEVELS) if known >= level), default=0)
     lib.gds_log_set(number, ctypes.cast(_callback, ctypes.c_void_p), None)
 

@@ -5,15 +5,21 @@ from __future__ import annotations
 
 import builtins
 import ctypes
-import os
+import mmap
 import threading
 from typing import Any, ContextManager, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 from . import _library
 from ._errors import check
-from ._handle import Handle
+from ._handle import Handle, after_fork
 from ._library import c_text, lib, text, whole
-from ._tensor import DType, Tensor
+from ._tensor import DType, Tensor, whole_shape
+
+
+_PAGE = mmap.PAGESIZE
+_MADV_DOFORK = 11
+_libc = ctypes.CDLL(None)
+_libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 
 
 class DeviceInfo(NamedTuple):
@@ -184,9 +190,15 @@ class Device:
         own. Raises gds.Error: ENOMEM where there is no room; EINVAL for zero bytes.
         """
         nbytes = whole(nbytes, "nbytes")
-        return Buffer._make(
+        buffer = Buffer._make(
             self, "gds_buffer_alloc", nbytes, (), nbytes, _library.BUFFER_HOST if host else 0
         )
+        if buffer.address:
+            # The library leaves large memory out of children. Tensors in it would end those of
+            # a DataLoader, which have what was loaded before them.
+            start = buffer.address // _PAGE * _PAGE
+            _libc.madvise(start, buffer.address + nbytes - start, _MADV_DOFORK)
+        return buffer
 
     def empty(
         self,
@@ -197,7 +209,7 @@ class Device:
     ) -> Tensor:
         """A tensor in a buffer of its own, with undefined contents."""
         kind = DType.of(dtype)
-        shape = (shape,) if isinstance(shape, int) else tuple(shape)
+        shape = whole_shape(shape)
         nbytes = kind.nbytes(shape)
         return self.alloc(max(nbytes, 1), host=host).tensor(kind, shape)
 
@@ -354,19 +366,19 @@ class Buffer:
 
     # ---- Contents ----
 
-    def _range(self, offset: int, length: Optional[int]) -> int:
-        """The length, after a look whether the range is within the buffer."""
-        if length is None:
-            length = self.nbytes - offset
-        if offset < 0 or length < 0 or offset + length > self.nbytes:
+    def _range(self, offset: int, length: Optional[int]) -> Tuple[int, int]:
+        """Offset and length, after a look whether the range is within the buffer."""
+        offset = whole(offset, "offset")
+        length = max(self.nbytes - offset, 0) if length is None else whole(length, "length")
+        if offset + length > self.nbytes:
             raise ValueError(
                 f"{length} bytes at {offset} are not within a buffer of {self.nbytes} bytes"
             )
-        return length
+        return offset, length
 
     def copy_out(self, offset: int = 0, length: Optional[int] = None) -> bytes:
         """A copy of `length` bytes (all of them) as the device sees them."""
-        length = self._range(offset, length)
+        offset, length = self._range(offset, length)
         data = (ctypes.c_ubyte * length)()
         if length:
             check(lib.gds_buffer_copy_out(self._open().pointer, offset, data, length))
@@ -375,7 +387,7 @@ class Buffer:
     def copy_in(self, data: Any, offset: int = 0) -> None:
         """Puts a copy of `data`, anything with a contiguous buffer, at `offset`."""
         view = memoryview(data).cast("B")
-        self._range(offset, view.nbytes)
+        offset, _ = self._range(offset, view.nbytes)
         if view.nbytes:
             copy = (ctypes.c_ubyte * view.nbytes).from_buffer_copy(view)
             check(lib.gds_buffer_copy_in(self._open().pointer, offset, copy, view.nbytes))
@@ -383,7 +395,7 @@ class Buffer:
     def checksum(self, offset: int = 0, length: Optional[int] = None) -> int:
         """The CRC-32, as zlib computes it, of a range, computed by the device."""
         crc = ctypes.c_uint32()
-        length = self._range(offset, length)
+        offset, length = self._range(offset, length)
         check(lib.gds_buffer_checksum(self._open().pointer, offset, length, ctypes.byref(crc)))
         return int(crc.value)
 
@@ -405,7 +417,7 @@ class Buffer:
     def tensor(
         self,
         dtype: Union[str, DType] = "uint8",
-        shape: Optional[Sequence[int]] = None,
+        shape: Union[int, Sequence[int], None] = None,
         offset: int = 0,
     ) -> Tensor:
         """The bytes from `offset` on as a tensor, without a copy.
@@ -414,9 +426,10 @@ class Buffer:
         """
         kind = DType.of(dtype)
         if shape is None:
-            self._range(offset, None)
-            shape = ((self.nbytes - offset) * 8 // kind.bits,)
-        self._range(offset, kind.nbytes(shape))
+            offset, room = self._range(offset, None)
+            shape = room * 8 // kind.bits
+        shape = whole_shape(shape)
+        offset, _ = self._range(offset, kind.nbytes(shape))
         return Tensor(
             self._open(), self.device.name, self.address, self.cuda_pointer, offset, kind, shape
         )
@@ -444,13 +457,19 @@ class Buffer:
 
 
 _host_lock = threading.Lock()
-_host: Optional[Tuple[int, Device]] = None
+_host: Optional[Device] = None
+
+
+@after_fork
+def _forget_host() -> None:
+    global _host, _host_lock
+    _host_lock, _host = threading.Lock(), None
 
 
 def host_device() -> Device:
     """The device "host", opened once in a process."""
     global _host
     with _host_lock:
-        if _host is None or _host[0] != os.getpid() or _host[1]._handle is None:
-            _host = (os.getpid(), Device("host"))
-        return _host[1]
+        if _host is None or _host._handle is None:
+            _host = Device("host")
+        return _host

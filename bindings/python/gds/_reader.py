@@ -25,7 +25,7 @@ from typing import (
 
 from . import _library
 from ._errors import DeadlineError, Error, TimedOutError, check, make_error
-from ._handle import Handle
+from ._handle import Handle, after_fork
 from ._library import (
     CLASSES,
     LANES,
@@ -238,7 +238,7 @@ class Batch:
         self._handle: Optional[Handle] = None
         self._reader = reader
         self._keeps: List[Any] = []
-        self._lock = threading.RLock()
+        self._mutex = threading.RLock()
         self._cancel_wanted = False
         self._submitted = False
         self._complete = False
@@ -269,6 +269,13 @@ class Batch:
             raise ValueError("the batch is closed")
         return self._handle.pointer
 
+    @property
+    def _lock(self) -> Any:
+        # In a child of fork() a thread of the parent may hold it for ever.
+        if self._handle is not None:
+            self._handle.check_process()
+        return self._mutex
+
     def __len__(self) -> int:
         """Reads in the batch."""
         return int(lib.gds_batch_count(self._open()))
@@ -276,6 +283,8 @@ class Batch:
     def __repr__(self) -> str:
         if self._handle is None:
             return "<gds.Batch, closed>"
+        if self._handle.inherited:
+            return "<gds.Batch, of a parent of this process>"
         state = "complete" if self._complete else "in flight" if self._submitted else "not submitted"
         return f"<gds.Batch of {len(self)} reads, {state}>"
 
@@ -308,14 +317,12 @@ class Batch:
         requests: List[_library.Request] = []
         keeps: List[Any] = []
         for file, into, offset, length, at in reads:
-            if not isinstance(file, File):
-                raise TypeError(f"a gds.File is read from, not {type(file).__name__}")
             handle, base, room = _place(into)
             offset, at = whole(offset, "offset"), whole(at, "at")
             length = max(room - at, 0) if length is None else whole(length, "length")
             if at + length > room:
                 raise ValueError(f"{length} bytes at {at} do not fit into {room} bytes")
-            file_handle = file._open()
+            file_handle = _file_handle(file)
             requests.append(
                 _library.Request(
                     file_handle.pointer, handle.pointer, offset, length, base + at, 0
@@ -424,6 +431,8 @@ class Batch:
 
     def close(self) -> None:
         """Ends the batch. One in flight is cancelled, and waited for."""
+        if self._handle and self._handle.inherited:
+            self._handle = None
         if self._handle and self._submitted and not self._complete:
             self.cancel()
             self.wait()
@@ -446,6 +455,7 @@ class Batch:
         EINPROGRESS for one that is not done, EINVAL where there is no such read.
         """
         raw = _library.Result()
+        index = whole(index, "index")
         with self._lock:
             check(lib.gds_batch_result(self._open(), index, ctypes.byref(raw)))
             if raw.bytes == -errno.ETIMEDOUT:
@@ -503,9 +513,10 @@ class Batch:
         failed the semaphore is not signalled: look at the results.
         """
         number = whole(semaphore, "semaphore"), whole(value, "value")
+        handle = _device_handle(device)
         with self._lock:
-            check(lib.gds_batch_signal_vulkan(self._open(), device._open().pointer, *number))
-            self._keeps.append(device._open())
+            check(lib.gds_batch_signal_vulkan(self._open(), handle.pointer, *number))
+            self._keeps.append(handle)
 
     def stream_wait(self, device: Device, stream: int = 0) -> None:
         """Has work that is put into a CUDA stream from now on wait for this batch.
@@ -514,11 +525,22 @@ class Batch:
         stream. The stream goes on also when a read failed: look at the results.
         """
         pointer = ctypes.c_void_p(whole(stream, "stream"))
+        handle = _device_handle(device)
         with self._lock:
-            check(
-                lib.gds_batch_stream_wait_cuda(self._open(), device._open().pointer, pointer)
-            )
-            self._keeps.append(device._open())
+            check(lib.gds_batch_stream_wait_cuda(self._open(), handle.pointer, pointer))
+            self._keeps.append(handle)
+
+
+def _device_handle(device: Device) -> Handle:
+    if not isinstance(device, Device):
+        raise TypeError(f"a gds.Device is wanted, not {type(device).__name__}")
+    return device._open()
+
+
+def _file_handle(file: File) -> Handle:
+    if not isinstance(file, File):
+        raise TypeError(f"a gds.File is read from, not {type(file).__name__}")
+    return file._open()
 
 
 def _place(into: Destination) -> Tuple[Handle, int, int]:
@@ -734,7 +756,7 @@ class Reader:
         dmabuf_shape: str = "newest",
     ) -> None:
         self._handle: Optional[Handle] = None
-        self._lock = threading.RLock()
+        self._mutex = threading.RLock()
         if dmabuf_shape not in _library.DMABUF_SHAPES:
             raise ValueError(
                 f"no dmabuf_shape {dmabuf_shape!r}: there are {', '.join(_library.DMABUF_SHAPES)}"
@@ -767,9 +789,17 @@ class Reader:
             raise ValueError("the reader is closed")
         return self._handle
 
+    @property
+    def _lock(self) -> Any:
+        # As a batch's.
+        if self._handle is not None:
+            self._handle.check_process()
+        return self._mutex
+
     def close(self) -> None:
         """Closes the reader. Reads in flight are cancelled, and waited for."""
-        if self._handle is None:
+        if self._handle is None or self._handle.inherited:
+            self._handle = None
             return
         self._watch.close()
         with self._lock:
@@ -787,6 +817,8 @@ class Reader:
     def __repr__(self) -> str:
         if self._handle is None:
             return "<gds.Reader, closed>"
+        if self._handle.inherited:
+            return "<gds.Reader, of a parent of this process>"
         stats = self.stats()
         said = ", ".join(f"{count} bytes by {path}" for path, count in stats.paths.items())
         return f"<gds.Reader, lane {stats.lane}: {stats.reads} reads, {said or 'no bytes yet'}>"
@@ -909,7 +941,7 @@ class Reader:
             check(
                 lib.gds_explain(
                     self._open().pointer,
-                    file._open().pointer,
+                    _file_handle(file).pointer,
                     _place(buffer)[0].pointer,
                     ctypes.byref(raw),
                 )
@@ -949,13 +981,19 @@ def _storage_stats(raw: _library.StorageStats) -> StorageStats:
 
 
 _default_lock = threading.Lock()
-_default: Optional[Tuple[int, Reader]] = None
+_default: Optional[Reader] = None
+
+
+@after_fork
+def _forget_default() -> None:
+    global _default, _default_lock
+    _default_lock, _default = threading.Lock(), None
 
 
 def default_reader() -> Reader:
     """A reader of this process, opened when it is first needed, with the default options."""
     global _default
     with _default_lock:
-        if _default is None or _default[0] != os.getpid() or _default[1]._handle is None:
-            _default = (os.getpid(), Reader())
-        return _default[1]
+        if _default is None or _default._handle is None:
+            _default = Reader()
+        return _default

@@ -6,12 +6,24 @@ from __future__ import annotations
 import builtins
 import ctypes
 import math
+import operator
 from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple, Union
 
 from . import _dlpack
 from ._errors import check
 from ._handle import Handle
-from ._library import lib
+from ._library import lib, whole
+
+
+def whole_shape(shape: Union[int, Sequence[int]]) -> Tuple[int, ...]:
+    """A shape as whole numbers; one of them stands for a shape of one dimension."""
+    if isinstance(shape, (str, bytes)):
+        raise TypeError(f"a shape is of whole numbers, not {type(shape).__name__}")
+    try:
+        extents: Tuple[Any, ...] = tuple(shape)  # type: ignore[arg-type]
+    except TypeError:
+        extents = (shape,)
+    return tuple(whole(extent, "an extent of a shape") for extent in extents)
 
 
 class DType(NamedTuple):
@@ -31,18 +43,13 @@ class DType(NamedTuple):
         """The type of that name. Raises TypeError where there is none."""
         if isinstance(name, DType):
             return name
-        try:
-            return _BY_NAME[name]
-        except KeyError:
-            raise TypeError(
-                f"no element type {name!r}: there are {', '.join(_BY_NAME)}"
-            ) from None
+        if not isinstance(name, str) or name not in _BY_NAME:
+            raise TypeError(f"no element type {name!r}: there are {', '.join(_BY_NAME)}")
+        return _BY_NAME[name]
 
     def nbytes(self, shape: Sequence[int]) -> int:
         """Bytes of a tensor of that shape. Raises ValueError where they are not whole."""
-        for extent in shape:
-            if extent < 0:
-                raise ValueError(f"a shape with a negative extent: {tuple(shape)}")
+        shape = whole_shape(shape)
         bits = math.prod(shape) * self.bits
         if bits % 8:
             raise ValueError(f"{tuple(shape)} elements of {self.name} end within a byte")
@@ -140,7 +147,7 @@ class Tensor:
         """The device's name, such as "vulkan:0"."""
         self.dtype = dtype
         """The element type."""
-        self.shape = tuple(int(extent) for extent in shape)
+        self.shape = whole_shape(shape)
         """Elements in each dimension."""
         self.strides = tuple(strides) if strides is not None else contiguous_strides(self.shape)
         """Elements between neighbours in each dimension."""
@@ -211,13 +218,22 @@ class Tensor:
             raise BufferError(f"a tensor with gaps has no bytes in one piece: {self!r}")
         return self._derive(DType.of("uint8"), (self.nbytes,), 0)
 
-    def reshape(self, *shape: int) -> Tensor:
-        """The same elements in another shape. Raises ValueError where they do not fit."""
+    def reshape(self, *shape: Union[int, Sequence[int]]) -> Tensor:
+        """The same elements in another shape, given as one or as its extents.
+
+        An extent of -1 is what the others leave. Raises ValueError where they do not fit.
+        """
         if not self.contiguous:
             raise ValueError("a tensor with gaps cannot be reshaped without a copy")
-        if math.prod(shape) != math.prod(self.shape):
-            raise ValueError(f"{self.shape} elements cannot be of the shape {shape}")
-        return self._derive(self.dtype, shape, 0)
+        given: Any = shape[0] if len(shape) == 1 else shape
+        extents = list(given) if isinstance(given, (tuple, list)) else [given]
+        count = math.prod(self.shape)
+        if extents.count(-1) == 1:
+            others = math.prod(whole_shape([extent for extent in extents if extent != -1]))
+            extents[extents.index(-1)] = count // others if others else 0
+        if math.prod(whole_shape(extents)) != count:
+            raise ValueError(f"{self.shape} elements cannot be of the shape {given}")
+        return self._derive(self.dtype, extents, 0)
 
     def view(self, dtype: Union[str, DType]) -> Tensor:
         """The same bytes as elements of another type; the last dimension changes.
@@ -240,6 +256,13 @@ class Tensor:
 
     def __getitem__(self, index: int) -> Tensor:
         """The part at `index` of the first dimension."""
+        try:
+            index = operator.index(index)
+        except TypeError:
+            raise TypeError(
+                f"the index of a gds.Tensor is a whole number, not {type(index).__name__}: "
+                "what .numpy() or .torch() gives takes more"
+            ) from None
         if not -len(self) <= index < len(self):
             raise IndexError(f"{index} in a dimension of {len(self)}")
         bits = (index % len(self)) * self.strides[0] * self.dtype.bits

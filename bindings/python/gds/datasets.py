@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import ast
 import os
+import stat
 import struct
 import sys
 import tarfile
@@ -47,7 +48,7 @@ from ._library import CLASSES
 from ._memory import Buffer, Device
 from ._reader import Batch, File, Path, Reader, _number, default_reader
 from ._tensor import DType
-from .safetensors import _device, _framework, _hand_over
+from .safetensors import _device, _framework, _hand_over, _open_at_once
 
 __all__ = [
     "Dataset",
@@ -220,7 +221,7 @@ _NPY_HEADER_LIMIT = 1 << 20
 
 def _npy_header(path: str) -> Tuple[str, bool, Tuple[int, ...], int]:
     """Type, order and shape of an array of numpy, and where its data begins."""
-    with open(path, "rb") as file:
+    with open(path, "rb", opener=_open_at_once) as file:
         start = file.read(8)
         if len(start) < 8 or start[:6] != _NPY_MAGIC or start[6] not in (1, 2, 3):
             raise FormatError(f"{path}: not an array of numpy")
@@ -395,7 +396,9 @@ def tar(paths: Paths) -> Samples:
 
 def _tar_members(path: str, file: int) -> Iterator[Tuple[str, Piece]]:
     try:
-        with tarfile.open(path, "r:") as archive:
+        with open(path, "rb", opener=_open_at_once) as raw, tarfile.open(
+            fileobj=raw, mode="r:"
+        ) as archive:
             for info in archive:
                 if info.issparse():
                     raise FormatError(f"{path}: {info.name!r} is a sparse file")
@@ -436,9 +439,11 @@ def tfrecord(paths: Paths) -> Samples:
     pieces: List[Sequence[Piece]] = []
     for path in _paths(paths):
         number = files.number(path)
-        with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            at = 0
+        with open(path, "rb", opener=_open_at_once) as file:
+            about = os.fstat(file.fileno())
+            if not stat.S_ISREG(about.st_mode):
+                raise FormatError(f"{path}: no regular file")
+            size, at = about.st_size, 0
             while at < size:
                 raw = os.pread(file.fileno(), 12, at)
                 if len(raw) < 12 or struct.unpack("<I", raw[8:])[0] != _masked_crc32c(raw[:8]):
