@@ -8,10 +8,11 @@ pkg-config, the other is C++ and finds it through CMake.
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 import unittest
+
+from common import files_below, run
 
 SOURCE = os.environ["GDS_SOURCE_DIR"]
 BUILD = os.environ["GDS_BUILD_DIR"]
@@ -39,20 +40,6 @@ EXPECTED = [
 ]
 
 
-def run(*command, **options):
-    """The output of a command; its errors are part of the test's failure."""
-    done = subprocess.run(command, capture_output=True, text=True, **options)
-    if done.returncode:
-        raise AssertionError(f"{' '.join(command)}: exit {done.returncode}\n"
-                             f"{done.stdout}{done.stderr}")
-    return done.stdout
-
-
-def installed_files(prefix):
-    return {os.path.relpath(os.path.join(folder, name), prefix)
-            for folder, _, names in os.walk(prefix) for name in names}
-
-
 class InstallTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -62,7 +49,7 @@ class InstallTest(unittest.TestCase):
         # Moved, so that a path which was baked in shows.
         cls.prefix = os.path.join(cls.folder, "prefix")
         os.rename(staged, cls.prefix)
-        pc_file = next(path for path in installed_files(cls.prefix) if path.endswith("gds.pc"))
+        pc_file = next(path for path in files_below(cls.prefix) if path.endswith("gds.pc"))
         cls.lib = os.path.dirname(os.path.dirname(pc_file))
         cls.data = os.path.join(cls.folder, "data")
         with open(cls.data, "wb") as file:
@@ -73,7 +60,7 @@ class InstallTest(unittest.TestCase):
         shutil.rmtree(cls.folder)
 
     def test_installs_what_is_meant_to_be_and_no_more(self):
-        files = installed_files(self.prefix)
+        files = files_below(self.prefix)
         for pattern, required in EXPECTED:
             pattern = pattern.replace("LIB", re.escape(self.lib))
             matching = {path for path in files if re.fullmatch(pattern, path)}
@@ -86,12 +73,12 @@ class InstallTest(unittest.TestCase):
         made = os.path.join(BUILD, "docs/man")
         if not os.path.isdir(made):
             self.skipTest("there are no man pages in this build: cmake said what they need")
-        installed = {os.path.basename(path) for path in installed_files(self.prefix)
+        installed = {os.path.basename(path) for path in files_below(self.prefix)
                      if path.endswith((".3", ".7"))}
         self.assertEqual(installed, set(os.listdir(made)))
 
     def test_nothing_installed_names_the_build_or_source_folder(self):
-        for path in installed_files(self.prefix):
+        for path in files_below(self.prefix):
             if path.endswith((".pc", ".cmake", ".h", ".1", ".3", ".7")):
                 with open(os.path.join(self.prefix, path), encoding="utf-8") as file:
                     text = file.read()

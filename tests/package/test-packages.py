@@ -4,27 +4,14 @@
 import glob
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import unittest
 
+from common import files_below, run
+
 BUILD = os.environ["GDS_BUILD_DIR"]
 NAMES = {"libgds0", "libgds-dev", "gds-tools"}
-
-
-def run(*command, **options):
-    """The output of a command; its errors are part of the test's failure."""
-    done = subprocess.run(command, capture_output=True, text=True, **options)
-    if done.returncode:
-        raise AssertionError(f"{' '.join(command)}: exit {done.returncode}\n"
-                             f"{done.stdout}{done.stderr}")
-    return done.stdout
-
-
-def files_below(folder):
-    return {os.path.relpath(os.path.join(place, name), folder)
-            for place, _, names in os.walk(folder) for name in names}
 
 
 class PackagesTest(unittest.TestCase):
